@@ -1,0 +1,51 @@
+# make demo: install and show what it does    make test: the tests    make check: everything before a commit
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet -c constraints.txt
+
+.PHONY: demo test lint check test-slow test-browser bench lock clean
+
+demo: $(VENV)/.run
+	$(BIN)/sam2vss demo
+
+test: $(VENV)/.dev
+	$(BIN)/pytest
+
+lint: $(VENV)/.dev
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+
+check: lint test
+
+test-slow: $(VENV)/.dev
+	$(BIN)/pytest -m slow
+
+test-browser: $(VENV)/.dev
+	$(BIN)/pytest -m browser
+
+bench: $(VENV)/.run
+	$(BIN)/python benchmarks/vote_and_paint.py
+
+# The newest versions that the ranges allow. Without "+cpu" the torch line fits any build of that version.
+lock: $(VENV)/.run
+	$(BIN)/python -m venv $(VENV)/lock && $(VENV)/lock/bin/pip install --quiet uv
+	UV_FIND_LINKS="$$PIP_FIND_LINKS" $(VENV)/lock/bin/uv pip compile pyproject.toml --quiet --upgrade \
+	  --python-version 3.11 --extra train --extra cluster --extra rerun --extra export --extra dev --extra docs \
+	  --no-header --no-annotate --output-file $(VENV)/lock.txt
+	(sed -n '1p' constraints.txt; sed 's/+cpu//' $(VENV)/lock.txt) > $(VENV)/constraints.txt
+	mv $(VENV)/constraints.txt constraints.txt
+
+clean:
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis build dist
+
+$(VENV)/.run: pyproject.toml constraints.txt
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer: make PYTHON=python3.11")'
+	$(PYTHON) -m venv $(VENV)
+	$(PIP) -e .
+	touch $@
+
+$(VENV)/.dev: $(VENV)/.run
+	$(PIP) -e '.[dev]'
+	touch $@

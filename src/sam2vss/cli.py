@@ -1,0 +1,510 @@
+"""The command line: turns words into calls, errors into exit codes. Nothing else knows that it exists.
+
+Exit codes: 0 done, 1 our bug, 2 the user's input, 3 done but incomplete under --strict, 130 interrupted. Heavy
+libraries are imported inside the commands, so that `--help` stays fast.
+"""
+
+import json
+import os
+import sys
+import time
+from collections.abc import Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from cyclopts import App, CycloptsError, Parameter
+from pydantic import ValidationError
+
+from .errors import Sam2VssError, SettingsError
+from .settings import (
+    DEFAULT_SAM2,
+    DEFAULT_SEGMENTER,
+    MaskletSettings,
+    Preset,
+    VoteSettings,
+    apply_preset,
+)
+
+if TYPE_CHECKING:
+    from .interfaces import BaseLabelSource, MaskletTracker
+    from .media import ClipSource
+
+EXIT_DONE, EXIT_BUG, EXIT_INPUT, EXIT_INCOMPLETE, EXIT_INTERRUPTED = 0, 1, 2, 3, 130
+DEFAULT_ASSUMED_MASKLETS = 40  # ours: between the 20 and 60 of typical street and table-top scenes
+
+Flag = Annotated[bool, Parameter(negative="")]
+
+app = App(
+    name="sam2vss",
+    help="Temporally consistent, sharp-edged semantic masks for any video.",
+    version=lambda: version("sam2vss"),
+)
+train = App(name="train", help="Train models.")
+app.command(train)
+
+
+@app.command
+def refine(
+    *source: Path,
+    out: Path,
+    labels: Path | None = None,
+    segmenter: str | None = None,
+    label_set: Path | None = None,
+    tracker: Literal["sam2", "none"] = "sam2",
+    sam2: str = DEFAULT_SAM2,
+    mode: Literal["auto", "exact"] = "auto",
+    preset: Preset = "paper",
+    image_size: int | None = None,
+    masklets: Annotated[MaskletSettings, Parameter(name="*")] = MaskletSettings(),  # noqa: B008 (frozen)
+    votes: Annotated[VoteSettings, Parameter(name="*")] = VoteSettings(),  # noqa: B008 (frozen)
+    device: str = "auto",
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto",
+    overlay: bool = True,
+    report: bool = True,
+    resume: Flag = False,
+    overwrite: Flag = False,
+    strict: Flag = False,
+    shard: str | None = None,
+    dry_run: Flag = False,
+) -> int:
+    """Make the labels of videos consistent over time and sharp at the edges.
+
+    Parameters
+    ----------
+    source
+        Video files, folders of pictures, data-set roots, or text files that list them.
+    out
+        Run folder to write: labels/<video>/<frame>.png, overlay/<video>.mp4, run.json, report.html.
+    labels
+        Base labels: a folder of label PNGs.
+    segmenter
+        Base labels by a model: alias, hub id or local folder. Default where --labels is not given: segformer-b2.
+    label_set
+        Names, colours and ids of the label PNGs (label_set.json).
+    tracker
+        Where masklets come from; "none" keeps the base labels.
+    sam2
+        SAM 2 weights: alias, hub id, local folder, or "nano" (bundled, small, for tests and demos).
+    mode
+        How masklets are followed; "exact" is SAM 2's memory propagation, today the only mode.
+    preset
+        A bundle of settings; single options override it.
+    image_size
+        Square that frames are stretched to before SAM 2, a multiple of 32. Default: the model's own.
+    device
+        auto, cpu, cuda, cuda:1, mps.
+    dtype
+        Number format of the networks; auto: float32 on a CPU, bfloat16 elsewhere.
+    overlay
+        Write a video with the refined labels over the frames.
+    report
+        Write report.html.
+    resume
+        Go on with the interrupted run in --out.
+    overwrite
+        Replace the run in --out.
+    strict
+        Exit with 3 if any frame could not be decoded.
+    shard
+        Refine only the i-th of n parts of the clips, "i/n"; each part is a run of its own under --out.
+    dry_run
+        Say what would be done, and what it will cost, and do nothing.
+    """
+    from .console import RunBars, print_problem, print_summary, stderr
+    from .media import find_clips
+
+    _limit_noise()
+    started = time.monotonic()
+    if labels is not None and segmenter is not None:
+        raise SettingsError("--labels and --segmenter both give base labels: pass one of them")
+    masklets, image_size = apply_preset(preset, masklets, image_size)
+    clips = find_clips(list(source)) if source else find_clips([])
+    if shard is not None:
+        index, count = _parse_shard(shard)
+        clips, out = clips[index - 1 :: count], out / f"shard-{index}-of-{count}"
+        if not clips:
+            raise SettingsError(f"--shard {shard} has no clips: there are fewer clips than parts")
+    if dry_run:
+        return _print_plan(clips, sam2 if tracker == "sam2" else None, masklets, image_size, device)
+
+    from .artifacts import RunFolder
+    from .devices import choose_device, choose_dtype
+    from .pipeline import VoteRule, check_clips, refine_run
+    from .report import write_report
+
+    device = choose_device(device)
+    dtype_name = str(choose_dtype(dtype, device)).removeprefix("torch.")
+    stderr.print(f"mode exact on {device}, {dtype_name}; masklets: {sam2 if tracker == 'sam2' else 'none'}")
+    base, base_weights = _load_base(labels, segmenter, label_set, device, dtype_name, votes)
+    check_clips(clips, base)
+    bars = RunBars()
+    masklet_source, weights = _load_masklets(tracker, sam2, masklets, image_size, device, dtype_name, bars)
+    run = RunFolder.create(
+        out,
+        command="refine",
+        settings={
+            "labels": None if labels is None else str(labels.resolve()),
+            "segmenter": None if labels is not None else segmenter or DEFAULT_SEGMENTER,
+            "tracker": tracker,
+            "sam2": sam2 if tracker == "sam2" else None,
+            "mode": "exact",
+            "preset": preset,
+            "image_size": image_size,
+            "masklets": masklets.model_dump(),
+            "votes": votes.model_dump(),
+        },
+        label_space=base.label_space,
+        clips=clips,
+        device=device,
+        dtype=dtype_name,
+        weights={**base_weights, **weights},
+        inputs=[path for path in (labels, label_set) if path is not None],
+        overwrite=overwrite,
+        resume=resume,
+    )
+    with bars:
+        rule = VoteRule(**votes.model_dump())
+        summary = refine_run(run, clips, base, masklet_source, masklets.window, rule, overlay, bars)
+    print_summary(summary, time.monotonic() - started)
+    if report:
+        print(f"report  {write_report(out)}")
+    print(f"labels  {out / 'labels'}")
+    for problem in summary.problems:
+        print_problem(problem)
+    return EXIT_INCOMPLETE if strict and summary.problems else EXIT_DONE
+
+
+@app.command
+def evaluate(
+    truth: Path,
+    predictions: Path,
+    /,
+    *,
+    label_set: Path | None = None,
+    prediction_label_set: Path | None = None,
+    protocol: Literal["vspw", "cffm", "paper", "strict"] = "vspw",
+    windows: tuple[int, ...] = (8, 16),
+    only: Annotated[tuple[str, ...], Parameter(consume_multiple=True)] = (),
+    json_file: Annotated[Path | None, Parameter(name="--json")] = None,
+    per_class: Flag = False,
+) -> int:
+    """Score label maps against ground truth: mIoU, weighted IoU, mBIoU, mVC.
+
+    Parameters
+    ----------
+    truth
+        Ground truth: ROOT/<video>/<frame>.png, VSPW's ROOT/data/<video>/mask/<frame>.png, or one video's folder.
+    predictions
+        Predictions in one of these layouts, or a run folder.
+    label_set
+        Names and ids of the ground truth (label_set.json); default: the one in TRUTH.
+    prediction_label_set
+        The same for the predictions, where it differs.
+    protocol
+        Which published rule counts windows, clips and void.
+    windows
+        The n of mVC_n.
+    only
+        Score only these videos.
+    json_file
+        Write all scores here.
+    per_class
+        Print the scores of every class.
+    """
+    from .artifacts import atomic_write_json
+    from .console import print_problem, print_rows
+    from .evaluate import evaluate_folders, scores_table
+    from .refiner import stored_label_space
+    from .types import LabelSpace
+
+    space = stored_label_space(truth, label_set)
+    other = None if prediction_label_set is None else LabelSpace.from_json(prediction_label_set)
+    result = evaluate_folders(truth, predictions, space, other, protocol, windows, only or None)
+    print_rows(scores_table({str(predictions): result.scores}), f"{result.frames} frames, protocol {protocol}, percent")
+    if per_class:
+        rows = [["class", "IoU", "share of truth"]]
+        content = result.to_json()["per_class"]
+        rows += [[name, _percent(entry.get("IoU")), _percent(entry.get("share"))] for name, entry in content.items()]
+        print_rows(rows)
+    for warning in result.warnings:
+        print_problem(warning)
+    if json_file is not None:
+        atomic_write_json(json_file, result.to_json())
+    return EXIT_DONE
+
+
+@app.command
+def demo(
+    *,
+    out: Path = Path("runs/demo"),
+    seed: int | None = None,
+    frames: int | None = None,
+) -> int:
+    """Render, segment, refine, score and report a synthetic clip, offline, in under a minute.
+
+    Parameters
+    ----------
+    out
+        Run folder to write; an earlier demo there is replaced.
+    seed
+        Scene to render; default: the first test seed, which no model was trained on.
+    frames
+        Length of the clip; default 48.
+    """
+    from .console import RunBars, print_rows, print_summary, stderr
+    from .datasets.synthetic import TEST_SEEDS
+    from .demo import DEMO_FRAMES, run_demo
+    from .evaluate import scores_table
+
+    _limit_noise()
+    started = time.monotonic()
+    stderr.print("rendering a clip, segmenting it with segformer-nano, refining it with sam2-nano ...")
+    with RunBars() as bars:
+        result = run_demo(
+            out, TEST_SEEDS[0] if seed is None else seed, DEMO_FRAMES if frames is None else frames, progress=bars
+        )
+    print_summary(result.summary, time.monotonic() - started)
+    rows = scores_table({"base": result.base.scores, "refined": result.refined.scores}, difference=True)
+    print_rows(rows, f"scores of {result.base.frames} frames, percent")
+    print(f"report  {result.report}")
+    print(f"labels  {out / 'labels'}")
+    print(f"scene   {out / 'scene'}")
+    return EXIT_DONE
+
+
+@app.command
+def report(*runs: Path) -> int:
+    """Write report.html of run folders again, also of unfinished ones.
+
+    Parameters
+    ----------
+    runs
+        Folders written by `refine` or `demo`.
+    """
+    from .report import write_report
+
+    if not runs:
+        raise SettingsError("no run folder was given; pass the --out folder of a run")
+    for run in runs:
+        print(write_report(run))
+    return EXIT_DONE
+
+
+@app.command
+def doctor(*, json_output: Annotated[bool, Parameter(name="--json", negative="")] = False) -> int:
+    """Say what is installed, which devices there are, and which weights are in reach.
+
+    Parameters
+    ----------
+    json_output
+        Print JSON instead of a table.
+    """
+    from . import doctor as checks
+    from .console import print_rows
+
+    _limit_noise()
+    found = checks.collect()
+    if json_output:
+        print(json.dumps(checks.to_json(found), indent=2))
+    else:
+        print_rows(checks.rows(found))
+    return EXIT_DONE
+
+
+@train.command
+def nano(
+    *,
+    out: Path = Path("runs/nano"),
+    part: Literal["all", "sam2", "segformer"] = "all",
+    seed: int = 0,
+    threads: int = 2,
+    smoke: Flag = False,
+) -> int:
+    """Train the bundled weights, sam2-nano and segformer-nano, from scratch on synthetic train scenes.
+
+    Parameters
+    ----------
+    out
+        Folder for checkpoints, metrics.jsonl and the finished models; an interrupted run goes on from it.
+    part
+        Which model.
+    seed
+        Seed of everything random.
+    threads
+        CPU threads.
+    smoke
+        A few steps only, to see that it runs.
+    """
+    import torch
+
+    from .console import stderr
+    from .training.nano import FULL, SMOKE, train_nano
+
+    _limit_noise()
+    torch.set_num_threads(threads)
+    parts: tuple[Literal["sam2", "segformer"], ...] = ("segformer", "sam2") if part == "all" else (part,)
+    train_nano(out, parts, SMOKE if smoke else FULL, seed, progress=lambda entry: stderr.print(entry))
+    print(f"models  {out}")
+    return EXIT_DONE
+
+
+@app.meta.default
+def launch(
+    *tokens: Annotated[str, Parameter(show=False, allow_leading_hyphen=True)], config: Path | None = None
+) -> int:
+    """Run a command; options can also come from a file.
+
+    Parameters
+    ----------
+    config
+        YAML file of options, such as "window: 16"; the command line wins over it.
+    """
+    if config is not None:
+        from cyclopts.config import Yaml
+
+        if not config.is_file():
+            raise SettingsError(f"--config {config} does not exist")
+        app.config = (Yaml(config, use_commands_as_keys=False),)
+    code = app(tokens, exit_on_error=False, print_error=False, result_action="return_value")
+    return code if isinstance(code, int) else EXIT_DONE
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command line and exit."""
+    sys.exit(run(sys.argv[1:] if arguments is None else arguments))
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Run the command line and return its exit code; only our own bugs raise."""
+    try:
+        code = app.meta(list(arguments), exit_on_error=False, print_error=False, result_action="return_value")
+        return code if isinstance(code, int) else EXIT_DONE
+    except Sam2VssError as error:
+        _print_error(type(error).__name__, str(error))
+        return EXIT_INPUT
+    except CycloptsError as error:
+        _print_error("usage", _usage_message(error))
+        return EXIT_INPUT
+    except KeyboardInterrupt:
+        _print_error("interrupted", "finished windows are kept; go on with the same command and --resume")
+        return EXIT_INTERRUPTED
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return EXIT_DONE
+
+
+def _usage_message(error: CycloptsError) -> str:
+    """Say what was wrong with the words; pydantic's findings become one line per option."""
+    cause: BaseException | None = error
+    while cause is not None and not isinstance(cause, ValidationError):
+        cause = cause.__cause__ or cause.__context__
+    if isinstance(cause, ValidationError):
+        lines = [
+            f"--{'-'.join(str(part).replace('_', '-') for part in found['loc'])} {found['input']}: {found['msg']}"
+            for found in cause.errors()
+        ]
+        return "\n".join(lines)
+    return f"{error} (sam2vss --help lists commands and options)"
+
+
+def _print_error(kind: str, text: str) -> None:
+    from .console import print_error
+
+    print_error(kind, text)
+
+
+def _limit_noise() -> None:
+    """Keep the libraries' own bars and telemetry off; must come before they are imported."""
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "0")
+
+
+def _parse_shard(text: str) -> tuple[int, int]:
+    index, _, count = text.partition("/")
+    if not (index.isdigit() and count.isdigit() and 1 <= int(index) <= int(count)):
+        raise SettingsError(f"--shard {text} is not of the form i/n with 1 <= i <= n, such as 2/4")
+    return int(index), int(count)
+
+
+def _load_base(
+    labels: Path | None, segmenter: str | None, label_set: Path | None, device: str, dtype: str, votes: VoteSettings
+) -> tuple["BaseLabelSource", dict[str, str]]:
+    from .refiner import stored_label_space
+    from .segmenters import ModelLabels, StoredLabels, load_segmenter
+
+    wants_probabilities = votes.vote_weight == "probability"
+    if labels is not None:
+        if wants_probabilities:
+            raise SettingsError("--vote-weight probability needs a model: stored label PNGs hold no probabilities")
+        if not labels.exists():
+            raise SettingsError(f"--labels {labels} does not exist")
+        return StoredLabels(labels, stored_label_space(labels, label_set)), {}
+    model = load_segmenter(segmenter or DEFAULT_SEGMENTER, device, dtype, want_probabilities=wants_probabilities)
+    return ModelLabels(model), {f"{model.location.id}/{name}": sha for name, sha in model.location.sha256().items()}
+
+
+def _load_masklets(
+    tracker: str,
+    sam2: str,
+    masklets: MaskletSettings,
+    image_size: int | None,
+    device: str,
+    dtype: str,
+    bars: Any,
+) -> tuple["MaskletTracker", dict[str, str]]:
+    if tracker == "none":
+        from .trackers.nothing import NoTracker
+
+        return NoTracker(), {}
+    from .refiner import find_sam2, load_tracker
+
+    location = find_sam2(sam2)
+    source = load_tracker(location, masklets, image_size=image_size, device=device, dtype=dtype)
+    source.on_frame = bars.tracked_frame
+    return source, {f"{location.id}/{name}": digest for name, digest in location.sha256().items()}
+
+
+def _print_plan(
+    clips: "Sequence[ClipSource]", sam2: str | None, masklets: MaskletSettings, image_size: int | None, device: str
+) -> int:
+    """Print frames, windows, memory and time to expect."""
+    from .console import print_rows
+    from .devices import choose_device
+    from .types import split_windows
+
+    rows = [["clip", "size", "frames", "windows"]]
+    lengths: list[int] = []
+    for clip in clips:
+        frames = clip.num_frames_estimate
+        windows = split_windows(frames, masklets.window) if frames else []
+        lengths += [window.length for window in windows]
+        height, width = clip.size
+        rows.append([clip.name, f"{width}x{height}", str(frames or "unknown"), str(len(windows) or "unknown")])
+    print_rows(rows, f"{len(clips)} clips")
+    if sam2 is None:
+        return EXIT_DONE
+    from .refiner import find_sam2
+    from .sam2.cost import probe_speed, tracking_cost
+
+    device = choose_device(device)
+    cost = tracking_cost(find_sam2(sam2).path, masklets.points, image_size)
+    speed = probe_speed(device)
+    rows = [["if a window has", "operations", "time", "state"]]
+    for count in (DEFAULT_ASSUMED_MASKLETS // 2, DEFAULT_ASSUMED_MASKLETS, 2 * DEFAULT_ASSUMED_MASKLETS):
+        flops = sum(cost.window_flops(length, count) for length in lengths)
+        state = f"{count * cost.state_bytes / 2**20:.0f} MiB"
+        rows.append([f"{count} masklets", f"{flops / 1e12:.3g} TFLOP", _duration(flops / speed), state])
+    print_rows(rows, f"tracking with {sam2} on {device}, about {speed / 1e9:.0f} GFLOP/s; base labels come on top")
+    return EXIT_DONE
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+
+
+def _percent(value: float | None) -> str:
+    return "-" if value is None else f"{100 * value:.2f}"

@@ -1,0 +1,104 @@
+"""What the command line shows: progress bars on stderr, tables on stdout. Knows nothing of how things are computed."""
+
+from collections.abc import Sequence
+from types import TracebackType
+
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+from rich.progress import TimeRemainingColumn as TimeLeftColumn
+from rich.table import Table
+
+from .pipeline import RunSummary
+
+stdout = Console()
+stderr = Console(stderr=True)
+
+
+class RunBars:
+    """A bar per clip with frames done and time left; used as a context manager around a run."""
+
+    def __init__(self) -> None:
+        self._progress = Progress(
+            TextColumn("{task.description}", table_column=None),
+            BarColumn(bar_width=None),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TextColumn("left"),
+            TimeLeftColumn(),
+            console=stderr,
+            expand=True,
+        )
+        self._tasks: dict[str, TaskID] = {}
+        self._current = ""
+        self._base = 0
+        self._ticks = 0
+
+    def __enter__(self) -> "RunBars":
+        self._progress.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._progress.stop()
+
+    def clip_started(self, name: str, num_frames: int | None) -> None:
+        """Add a bar."""
+        self._tasks[name] = self._progress.add_task(escape(name), total=num_frames)
+        self._current, self._base, self._ticks = name, 0, 0
+
+    def tracked_frame(self) -> None:
+        """One more frame of the current window is tracked; labels and painting are still to come."""
+        self._ticks += 1
+        self._progress.update(self._tasks[self._current], completed=self._base + self._ticks)
+
+    def frames_done(self, name: str, count: int) -> None:
+        """`count` frames of the clip are finished."""
+        self._base, self._ticks = count, 0
+        self._progress.update(self._tasks[name], completed=count)
+
+    def clip_finished(self, name: str) -> None:
+        """Fill the bar."""
+        task = self._tasks[name]
+        self._progress.update(task, total=max(1, self._base))
+
+
+def print_rows(rows: Sequence[Sequence[str]], title: str | None = None, console: Console = stdout) -> None:
+    """Print rows of text, the first one being the header, the first column left-aligned."""
+    table = Table(title=title, title_justify="left")
+    for number, head in enumerate(rows[0]):
+        table.add_column(head, justify="right" if number else "left", overflow="fold")
+    for row in rows[1:]:
+        table.add_row(*(escape(cell) for cell in row))
+    console.print(table)
+
+
+def print_summary(summary: RunSummary, seconds: float) -> None:
+    """Print what a run did in a few lines."""
+    new_frames = summary.frames - summary.resumed_frames
+    rows = [
+        ["run", "value"],
+        ["clips", str(summary.clips)],
+        [
+            "frames refined",
+            f"{summary.frames}" + (f" ({summary.resumed_frames} before)" if summary.resumed_frames else ""),
+        ],
+        ["windows", str(summary.windows)],
+        ["masklets", str(summary.masklets)],
+        ["coverage", f"{100 * summary.coverage:.1f} %"],
+        ["labels that flip a frame, base", f"{100 * summary.flip_base:.2f} %"],
+        ["labels that flip a frame, refined", f"{100 * summary.flip_refined:.2f} %"],
+        ["time", f"{seconds:.1f} s" + (f" ({seconds / new_frames:.2f} s a frame)" if new_frames else "")],
+    ]
+    print_rows(rows)
+
+
+def print_problem(text: str) -> None:
+    """Print a warning on stderr."""
+    stderr.print(f"[yellow]warning[/yellow] {escape(text)}", soft_wrap=True)
+
+
+def print_error(kind: str, text: str) -> None:
+    """Print the one message of a failed command on stderr."""
+    stderr.print(f"[bold red]{escape(kind)}[/bold red]: {escape(text)}", soft_wrap=True, highlight=False)

@@ -1,0 +1,145 @@
+"""Label maps as they lie in folders: which files there are, and what numbers they hold.
+
+Knows the layouts that label PNGs come in and reads any integer PNG as it is; what the numbers mean is the label
+set's business (`LabelSpace`).
+"""
+
+import re
+import struct
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+from PIL import Image, UnidentifiedImageError
+
+from ..errors import LabelError
+from ..types import WIDE_IGNORE_INDEX
+
+LAYOUTS: Final = (
+    "ROOT/<video>/<frame>.png, ROOT/data/<video>/mask/<frame>.png (VSPW), RUN/labels/<video>/<frame>.png, "
+    "or one folder of PNGs"
+)
+_SMALL_GREY_SCALE: Final = {2: 85, 4: 17}  # Pillow stretches 2- and 4-bit grey to 0..255 by these factors
+
+LabelFolders = dict[str, dict[str, Path]]
+
+
+def natural_key(name: str) -> tuple[tuple[int, int | str], ...]:
+    """Return a sorting key that takes digits as numbers: frame_2 before frame_10."""
+    return tuple((0, int(part)) if part.isdecimal() else (1, part) for part in re.split(r"(\d+)", name) if part)
+
+
+def find_label_folders(root: Path) -> LabelFolders:
+    """List the label PNGs of every video under a folder.
+
+    Layouts, in the order they are tried: a run folder (`root/labels/<video>/<frame>.png`), VSPW
+    (`root/data/<video>/mask/<frame>.png`), one folder per video (`root/<video>/<frame>.png` or
+    `root/<video>/mask/<frame>.png`), and one video (`root/<frame>.png` or `root/mask/<frame>.png`), which is named
+    after its folder (its parent, if that is called `mask`). Hidden files and other file types are no frames.
+
+    Returns:
+        Paths by video name and frame stem, both in natural order. A video of the VSPW layout without masks is listed
+        with no frames, so that it cannot be overlooked.
+
+    Raises:
+        LabelError: If the folder does not exist or holds no label PNG, two files of a video have the same
+            stem, or PNGs lie both in the folder and in folders below it.
+    """
+    root = Path(root)
+    if not root.is_dir():
+        what = "is a file, not a folder" if root.exists() else "does not exist"
+        raise LabelError(f"label folder {root} {what}; expected {LAYOUTS}")
+    if _subfolders(root / "labels"):
+        videos = {folder.name: _frames(folder) for folder in _subfolders(root / "labels")}
+    elif _subfolders(root / "data"):
+        videos = {folder.name: _frames(_mask_folder(folder)) for folder in _subfolders(root / "data")}
+    elif frames := _frames(_mask_folder(root)):
+        below = [folder for folder in _subfolders(root) if folder.name not in ("mask", "origin")]
+        if any(_frames(_mask_folder(folder)) for folder in below):
+            raise LabelError(f"{root} holds label PNGs both directly and in folders; expected one of {LAYOUTS}")
+        place = root.resolve()
+        videos = {(place.parent if place.name == "mask" else place).name: frames}
+    else:
+        found = {folder.name: _frames(_mask_folder(folder)) for folder in _subfolders(root)}
+        videos = {name: frames for name, frames in found.items() if frames}
+    if not any(videos.values()):
+        others = sorted({path.suffix or path.name for path in root.rglob("*") if path.is_file()})
+        raise LabelError(
+            f"no label PNG found under {root} ({'found ' + ', '.join(others[:5]) if others else 'it is empty'}); "
+            f"expected {LAYOUTS}"
+        )
+    return videos
+
+
+def read_ids(path: Path) -> np.ndarray:
+    """Read the numbers stored in a label file, whatever they mean.
+
+    Palette images give their indices, never their colours; grey images of 1 to 16 bits and 32-bit integers give their
+    values.
+
+    Returns:
+        uint8 or uint16 (H, W).
+
+    Raises:
+        LabelError: If the file cannot be read, or holds colours instead of numbers, or numbers outside 0..65535.
+    """
+    try:
+        with Image.open(path) as image:
+            mode = image.mode
+            if mode not in ("1", "P", "L", "I", "I;16", "I;16B"):
+                raise LabelError(
+                    f"{path} is a {mode} picture, expected class numbers (grey or palette PNG). "
+                    "Colour-coded labels must be turned into class ids first."
+                )
+            ids = np.array(image)
+    except FileNotFoundError as error:
+        raise LabelError(f"label file {path} does not exist") from error
+    except UnidentifiedImageError as error:
+        size = Path(path).stat().st_size
+        raise LabelError(f"{path} is not an image ({size} bytes); fetch or write it again") from error
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise LabelError(f"cannot read the label file {path}: {error}") from error
+    if mode == "1":
+        return ids.astype(np.uint8)
+    if mode == "L" and (scale := _SMALL_GREY_SCALE.get(_grey_bits(path))):
+        return ids // np.uint8(scale)
+    if ids.dtype == np.int32 and ids.size and not 0 <= ids.min() <= ids.max() <= WIDE_IGNORE_INDEX:
+        raise LabelError(f"{path} holds values {ids.min()}..{ids.max()}, expected class numbers 0..{WIDE_IGNORE_INDEX}")
+    return ids if ids.dtype == np.uint8 else ids.astype(np.uint16)
+
+
+def _grey_bits(path: Path) -> int:
+    """Return the bit depth of a grey PNG, 0 for any other file."""
+    with Path(path).open("rb") as file:
+        header = file.read(26)
+    if len(header) < 26 or header[:8] != b"\x89PNG\r\n\x1a\n":
+        return 0
+    bits, color_type = struct.unpack("BB", header[24:26])
+    return int(bits) if color_type == 0 else 0
+
+
+def _subfolders(folder: Path) -> list[Path]:
+    if not folder.is_dir():
+        return []
+    found = (path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
+    return sorted(found, key=lambda path: natural_key(path.name))
+
+
+def _mask_folder(video: Path) -> Path:
+    """Return where a video's label maps lie: VSPW keeps them in a folder beside the pictures."""
+    return video / "mask" if (video / "mask").is_dir() else video
+
+
+def _frames(folder: Path) -> dict[str, Path]:
+    files = [path for path in folder.iterdir() if path.suffix.lower() == ".png" and not path.name.startswith(".")]
+    _check_distinct(files)
+    return {path.stem: path for path in sorted(files, key=lambda path: natural_key(path.stem))}
+
+
+def _check_distinct(files: Iterable[Path]) -> None:
+    seen: dict[str, Path] = {}
+    for path in files:
+        if path.stem in seen:
+            raise LabelError(f"{seen[path.stem]} and {path} are the same frame {path.stem!r}; keep one of them")
+        seen[path.stem] = path

@@ -1,0 +1,264 @@
+"""Turns a model's name into a local folder of weights: alias, hub id or folder.
+
+Used by `sam2/` and `segmenters/`, which load what lies in the folder. The local cache is asked before the network,
+nothing but safetensors and small text files is ever fetched (no pickle, no code), and other weights than the ones
+asked for are never taken instead: what cannot be had is an error that names the ways out.
+"""
+
+import difflib
+import importlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from .errors import WeightsError
+from .files import sha256_of
+
+PROBE_TIMEOUT_S = 4.0  # ours: an unreachable hub is an answer after seconds, not after 23 s of silent retries
+WEIGHT_PATTERNS = ("model.safetensors", "model-*.safetensors")  # the names `save_pretrained` gives, shards included
+TEXT_PATTERNS = ("*.json", "*.txt")  # configurations, shard index, tokenizer vocabularies
+PICKLE_SUFFIXES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
+WAYS_OUT = (
+    "Ways out: pass a local folder with config.json and model.safetensors instead of the name; or fill the cache once "
+    "where there is a network (HF_HOME names it) and set HF_HUB_OFFLINE=1; or use what needs no download: "
+    "`--sam2 nano` or `--tracker superpixel` in place of SAM 2, `--labels DIR` in place of a segmentation model."
+)
+
+
+@dataclass(frozen=True)
+class ModelLocation:
+    """Where a model's files lie on this machine.
+
+    Attributes:
+        id: Hub id, or the name or folder that was asked for.
+        path: Local folder with config.json and safetensors.
+        revision: Commit hash of a hub model, None for a folder.
+    """
+
+    id: str
+    path: Path
+    revision: str | None = None
+
+    @property
+    def weight_files(self) -> tuple[Path, ...]:
+        """The safetensors files that hold the weights, sorted by name."""
+        return tuple(sorted({file for pattern in WEIGHT_PATTERNS for file in self.path.glob(pattern)}))
+
+    @property
+    def num_bytes(self) -> int:
+        """Size of the weights."""
+        return sum(file.stat().st_size for file in self.weight_files)
+
+    def sha256(self) -> dict[str, str]:
+        """Return the SHA-256 of config.json and of every weight file by file name; reads them all."""
+        return {file.name: sha256_of(file) for file in (self.path / "config.json", *self.weight_files)}
+
+
+def resolve_model(
+    name: str, aliases: Mapping[str, str], *, revision: str | None = None, needs_one_of: Sequence[str] = ()
+) -> ModelLocation:
+    """Find the local folder of a model, downloading it only when it is neither a folder nor in the cache.
+
+    Args:
+        name: An alias, a hub id "org/name" (also "org/name@revision"), or a local folder. An alias wins over a
+            folder of the same name; write "./name" for the folder.
+        aliases: Short names and what they stand for, a hub id or a folder.
+        revision: Branch, tag or commit of a hub model; default the main branch.
+        needs_one_of: A cached copy without any of these files counts as incomplete, and the hub is asked.
+
+    Raises:
+        WeightsError: If there is no such model, it cannot be reached, or it has no safetensors weights.
+    """
+    target = aliases.get(name, name)
+    if name not in aliases and "@" in name and not Path(name).exists():
+        target, _, revision = name.partition("@")
+    folder = Path(target).expanduser()
+    if folder.is_dir():
+        if revision is not None:
+            raise WeightsError(f"{name} is a local folder and has no revision {revision!r}: leave the revision out")
+        return local_model(folder, name)
+    if not _is_hub_id(target):
+        raise WeightsError(_unknown_name(name, target, aliases))
+    cached = cached_model(target, revision)
+    if cached is None:
+        return _download(target, revision, aliases, "not in the local cache")
+    if needs_one_of and not any((cached.path / file).is_file() for file in needs_one_of):
+        return _download(target, revision, aliases, f"in the local cache without {needs_one_of[0]}")
+    return cached
+
+
+def local_model(folder: Path, name: str | None = None) -> ModelLocation:
+    """Check that a folder holds a model as `save_pretrained` writes it.
+
+    Raises:
+        WeightsError: If config.json or the safetensors are missing, or only pickle files are there.
+    """
+    problem = _folder_problem(folder)
+    if problem:
+        raise WeightsError(f"{folder} holds no usable model: {problem}")
+    return ModelLocation(name or str(folder), folder)
+
+
+def cached_model(hub_id: str, revision: str | None = None) -> ModelLocation | None:
+    """Return the complete copy of a hub model in the local cache, or None; never touches the network."""
+    from huggingface_hub import try_to_load_from_cache
+
+    config = try_to_load_from_cache(hub_id, "config.json", revision=revision)
+    if not isinstance(config, str):  # None: not asked for yet; an object: known to be absent on the hub
+        return None
+    folder = Path(config).parent
+    return None if _folder_problem(folder) else ModelLocation(hub_id, folder, revision=folder.name)
+
+
+def is_offline() -> bool:
+    """Whether HF_HUB_OFFLINE (or TRANSFORMERS_OFFLINE) forbids the network; read when the hub library is imported."""
+    from huggingface_hub import constants
+
+    return bool(constants.HF_HUB_OFFLINE)
+
+
+def hub_problem(timeout_s: float = PROBE_TIMEOUT_S) -> str:
+    """Ask the hub for one small answer; return "" when it gives any, else what went wrong."""
+    import huggingface_hub
+    from huggingface_hub import constants
+
+    try:
+        huggingface_hub.get_session().head(constants.ENDPOINT, timeout=timeout_s)
+    except (_transport_error(), ConnectionError) as error:
+        return f"{constants.ENDPOINT} does not answer ({_reason(error)})"
+    return ""
+
+
+def _folder_problem(folder: Path) -> str:
+    """Say what keeps a folder from being a loadable model; "" when nothing does."""
+    try:
+        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return "config.json is missing; expected the folder that `save_pretrained` wrote"
+    except (OSError, ValueError) as error:
+        return f"config.json cannot be read ({error})"
+    if not isinstance(config, dict):
+        return f"config.json holds a {type(config).__name__}, expected an object"
+    if (folder / "model.safetensors").is_file():
+        return ""
+    index = folder / "model.safetensors.index.json"
+    if index.is_file():
+        try:
+            shards = sorted(
+                {str(shard) for shard in json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()}
+            )
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+            return f"{index.name} cannot be read ({type(error).__name__}: {error})"
+        outside = [shard for shard in shards if Path(shard).name != shard]
+        missing = [shard for shard in shards if not (folder / shard).is_file()]
+        if outside:
+            return f"{index.name} names files outside the folder ({outside[0]})"
+        return f"{len(missing)} of {len(shards)} shards are missing (first: {missing[0]})" if missing else ""
+    pickles = sorted(file.name for file in folder.iterdir() if file.suffix in PICKLE_SUFFIXES)
+    if pickles:
+        return (
+            f"the weights lie only in {pickles[0]}, a pickle file, which can run code when opened and is never loaded; "
+            "expected model.safetensors (load it where you trust it and call `save_pretrained`)"
+        )
+    return "model.safetensors is missing; expected the folder that `save_pretrained` wrote"
+
+
+def _is_hub_id(target: str) -> bool:
+    from huggingface_hub.errors import HFValidationError
+    from huggingface_hub.utils import validate_repo_id
+
+    try:
+        validate_repo_id(target)
+    except HFValidationError:
+        return False
+    return target.count("/") == 1
+
+
+def _unknown_name(name: str, target: str, aliases: Mapping[str, str]) -> str:
+    if name in aliases:
+        return f"{name} stands for the folder {target}, which is not there: this installation is incomplete"
+    if target.startswith((".", "/", "~", "\\")) or "\\" in target or target.count("/") > 1:
+        return f"there is no folder {target}; expected a folder with config.json and model.safetensors"
+    return (
+        f"{name!r} is neither a known name, nor a folder here, nor a hub id of the form org/name."
+        f"{_did_you_mean(name, aliases)} Known names: {', '.join(aliases) or 'none'}."
+    )
+
+
+def _did_you_mean(name: str, aliases: Mapping[str, str]) -> str:
+    """Suggest the aliases whose name, or whose hub id, is close to a misspelt one."""
+    known = {**{alias: alias for alias in aliases}, **{target: target for target in aliases.values() if "/" in target}}
+    close = difflib.get_close_matches(name, known, n=2, cutoff=0.7)
+    return f" Did you mean {' or '.join(close)}?" if close else ""
+
+
+def _download(hub_id: str, revision: str | None, aliases: Mapping[str, str], lack: str) -> ModelLocation:
+    """Fetch a hub model into the cache, after one quick question whether it can be had; `lack` says why it must be."""
+    from huggingface_hub import HfApi, errors, snapshot_download
+    from huggingface_hub.utils import filter_repo_objects
+
+    if is_offline():
+        raise WeightsError(f"{hub_id} is {lack} and HF_HUB_OFFLINE forbids to fetch it. {WAYS_OUT}")
+    subfolders = ["*/*"]  # `*` also matches `/`: without this, other models in subfolders would come along
+    try:
+        info = HfApi(library_name="sam2vss").model_info(hub_id, revision=revision, timeout=PROBE_TIMEOUT_S)
+        files = [sibling.rfilename for sibling in info.siblings or ()]
+        if "config.json" not in files:
+            raise WeightsError(f"{hub_id} has no config.json on the hub: it is no model that transformers can load")
+        if not list(filter_repo_objects(files, allow_patterns=list(WEIGHT_PATTERNS), ignore_patterns=subfolders)):
+            pickles = [file for file in files if file.endswith(PICKLE_SUFFIXES)]
+            raise WeightsError(
+                f"{hub_id} has no model.safetensors on the hub"
+                + (
+                    f", only {pickles[0]}, a pickle file, which can run code when opened and is never loaded"
+                    * bool(pickles)
+                )
+                + ". Ask for a revision with safetensors (org/name@revision), or convert it where you trust it and "
+                "pass the folder."
+            )
+        folder = snapshot_download(
+            hub_id,
+            revision=revision,
+            library_name="sam2vss",
+            allow_patterns=[*WEIGHT_PATTERNS, *TEXT_PATTERNS],
+            ignore_patterns=subfolders,
+            etag_timeout=PROBE_TIMEOUT_S,
+        )
+    except errors.GatedRepoError as error:
+        raise WeightsError(
+            f"{hub_id} is gated: accept its conditions on its hub page and set HF_TOKEN to a token of that account. "
+            f"{WAYS_OUT}"
+        ) from error
+    except errors.RevisionNotFoundError as error:
+        raise WeightsError(f"{hub_id} has no revision {revision!r} on the hub") from error
+    except errors.RepositoryNotFoundError as error:
+        raise WeightsError(
+            f"there is no model {hub_id} on the hub, or it is private and HF_TOKEN does not open it."
+            f"{_did_you_mean(hub_id, aliases)}"
+        ) from error
+    except (errors.HfHubHTTPError, errors.LocalEntryNotFoundError, _transport_error(), ConnectionError) as error:
+        status = getattr(getattr(error, "response", None), "status_code", None)
+        if status in (401, 403):
+            raise WeightsError(
+                f"the hub refuses {hub_id} (HTTP {status}): set HF_TOKEN to a token that opens it"
+            ) from error
+        raise WeightsError(
+            f"{hub_id} is {lack} and the hub cannot be reached ({_reason(error)}). {WAYS_OUT}"
+        ) from error
+    except OSError as error:  # a full disk, a cache that cannot be written
+        raise WeightsError(f"{hub_id} cannot be stored in the local cache: {error}") from error
+    return ModelLocation(hub_id, local_model(Path(folder), hub_id).path, revision=Path(folder).name)
+
+
+def _transport_error() -> type[Exception]:
+    """The base error of the HTTP library below the hub library: httpx up to huggingface_hub 1.x, httpx2 from 2.x on."""
+    import huggingface_hub
+
+    library = importlib.import_module(type(huggingface_hub.get_session()).__module__.partition(".")[0])
+    error: type[Exception] = library.HTTPError
+    return error
+
+
+def _reason(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0]

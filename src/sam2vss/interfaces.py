@@ -1,0 +1,71 @@
+"""The places where strangers plug in: base model or base labels, masklet source, feature encoder.
+
+Each is a `Protocol`; no class has to inherit from anything of ours.
+"""
+
+from collections.abc import Sequence
+from typing import Protocol
+
+import numpy as np
+
+from .types import BaseLabels, Frame, LabelSpace, MaskletWindow
+
+
+class Segmenter(Protocol):
+    """A base model: frames in, labels `S_t` out. Stateful per clip, so `reset` is called before every clip."""
+
+    @property
+    def label_space(self) -> LabelSpace:
+        """The classes that `predict` speaks of."""
+        ...
+
+    def reset(self) -> None:
+        """Forget everything about the clip before."""
+        ...
+
+    def predict(self, frames: np.ndarray) -> BaseLabels:
+        """Label consecutive frames, uint8 RGB (L, H, W, 3), continuing where the last call ended."""
+        ...
+
+
+class BaseLabelSource(Protocol):
+    """Where base labels come from, files or a model: asked for the frames of one window after the other, in order."""
+
+    @property
+    def label_space(self) -> LabelSpace:
+        """The classes that the labels speak of."""
+        ...
+
+    def check(
+        self,
+        clip_name: str,
+        frame_names: Sequence[str] | None = None,
+        num_frames: int | None = None,
+        frame_size: tuple[int, int] | None = None,
+    ) -> str:
+        """Raise if this clip cannot be labelled; return how labels and frames are matched, for the record."""
+        ...
+
+    def labels_for(self, clip_name: str, frames: Sequence[Frame]) -> BaseLabels:
+        """Return the base labels of consecutive frames of a clip."""
+        ...
+
+    def finish(self, clip_name: str, num_frames: int) -> None:
+        """Say that the clip is over after `num_frames`; raises if that does not fit."""
+        ...
+
+
+class MaskletTracker(Protocol):
+    """Finds the objects of a window's first frame and follows them through the window."""
+
+    def track(self, frames: np.ndarray, start: int) -> MaskletWindow:
+        """Return the masklets of the frames, uint8 RGB (L, H, W, 3), whose first one is frame `start` of the clip."""
+        ...
+
+
+class FeatureEncoder(Protocol):
+    """Gives one feature map per frame, for classifiers of masklets (Eq. 3)."""
+
+    def encode(self, frame: np.ndarray) -> np.ndarray:
+        """Return float32 features (D, h, w) of one frame, uint8 RGB (H, W, 3)."""
+        ...

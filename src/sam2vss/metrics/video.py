@@ -1,0 +1,184 @@
+"""Scores of video segmentation from one pass over the frames, in memory that does not grow with the clips' length."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from ..errors import LabelError, SettingsError, ShapeError
+from .consistency import MAX_WINDOW
+from .counts import ClipCounter, ClipCounts
+from .scores import ClassScore, Scores, find_protocol, score_classes, score_clips
+
+MAX_CLASSES = 4096  # a clip keeps C x (C+1) counts of 8 bytes
+
+
+class VideoSegMetrics:
+    """Counts predictions against truth, frame by frame, and scores them under any protocol afterwards.
+
+    Example:
+        >>> metrics = VideoSegMetrics(num_classes=2, windows=(2,))
+        >>> truth = np.array([[[0, 1]], [[0, 1]]], np.uint8)          # T=2, H=1, W=2
+        >>> metrics.update(np.zeros_like(truth), truth, clip="a")     # predicts class 0 everywhere
+        >>> metrics.compute("paper").miou                             # IoU 1/2 for class 0, 0 for class 1
+        0.25
+        >>> metrics.compute("paper").vc[2], metrics.compute("strict").vc[2]
+        (1.0, 0.5)
+
+    Args:
+        num_classes: C.
+        ignore_index: Value of the truth that takes part in no score.
+        windows: The n of mVC_n, each in 2..255.
+        other_void_ids: Further values of the truth that are void. The `vspw` protocol takes them for labels of their
+            own when it looks for pixels with constant truth, as its scripts do with VSPW's raw 0 and 255.
+
+    Raises:
+        SettingsError: If these do not fit together.
+    """
+
+    def __init__(
+        self,
+        num_classes: int,
+        ignore_index: int = 255,
+        windows: Sequence[int] = (8, 16),
+        other_void_ids: Sequence[int] = (),
+    ) -> None:
+        if not 1 <= num_classes <= MAX_CLASSES:
+            raise SettingsError(f"num_classes must be 1..{MAX_CLASSES}, found {num_classes}")
+        self._void_ids = (int(ignore_index), *(int(i) for i in other_void_ids))
+        if any(0 <= void_id < num_classes for void_id in self._void_ids):
+            raise SettingsError(f"void ids {list(self._void_ids)} must lie outside the classes 0..{num_classes - 1}")
+        self._windows = tuple(sorted({int(n) for n in windows}))
+        if not self._windows or self._windows[0] < 2 or self._windows[-1] > MAX_WINDOW:
+            raise SettingsError(f"windows must be frame counts in 2..{MAX_WINDOW}, found {list(windows)}")
+        self._num_classes = num_classes
+        self._closed: dict[str, ClipCounts] = {}
+        self._open: ClipCounter | None = None
+        self._open_clip = ""
+
+    @property
+    def num_classes(self) -> int:
+        return self._num_classes
+
+    @property
+    def windows(self) -> tuple[int, ...]:
+        return self._windows
+
+    @property
+    def counts(self) -> dict[str, ClipCounts]:
+        """Counts of every clip so far, the open one included, in order of arrival."""
+        counts = dict(self._closed)
+        if self._open:
+            counts[self._open_clip] = self._open.counts()
+        return counts
+
+    def update(self, pred: np.ndarray, target: np.ndarray, clip: str = "") -> None:
+        """Count the next frame or frames of a clip. A new clip name closes the clip before.
+
+        Args:
+            pred: Integer labels (H, W) or (T, H, W). Anything outside 0..C-1 is unlabelled and counts as an error.
+            target: Truth of the same shape: 0..C-1 or void.
+            clip: Name of the clip.
+
+        Raises:
+            ShapeError: If the shapes differ from each other or from the clip's frames before.
+            LabelError: If an array is not integer, or the truth holds values that are neither classes nor void.
+            SettingsError: If the clip was closed before: frames of a clip must come one after the other.
+        """
+        pred, target = np.asarray(pred), np.asarray(target)
+        if pred.shape != target.shape or target.ndim not in (2, 3):
+            raise ShapeError(f"pred {pred.shape} and target {target.shape} must both be (H, W) or (T, H, W)")
+        for name, labels in (("pred", pred), ("target", target)):
+            if labels.dtype.kind not in "bui":
+                raise LabelError(f"{name} has dtype {labels.dtype}, expected integer class ids (argmax the logits?)")
+        if self._open is None or clip != self._open_clip:
+            if clip in self._closed:
+                raise SettingsError(
+                    f"clip {clip!r} was already closed; its frames must come one after the other, "
+                    "and clips need different names"
+                )
+            self._close()
+            self._open, self._open_clip = ClipCounter(self._num_classes, self._windows, self._void_ids, clip), clip
+        frames = (target.shape[0] if target.ndim == 3 else 1, *target.shape[-2:])
+        for pred_frame, target_frame in zip(pred.reshape(frames), target.reshape(frames), strict=True):
+            self._open.update(pred_frame, target_frame)
+
+    def compute(self, protocol: str = "vspw") -> Scores:
+        """Score all clips so far, the open one included.
+
+        Args:
+            protocol: "vspw" (VSPW_baseline's scripts), "cffm" (VSS-CFFM's script: clips of up to 16 frames left out
+                of everything, void merged), "paper" (Eq. 4: all T-n+1 windows) or "strict" (as "paper", but the
+                prediction must equal the truth, and void is left out). The first three let VC ask only whether a
+                prediction agrees with itself where the truth, void included, stays the same.
+
+        Raises:
+            SettingsError: If the protocol is unknown.
+        """
+        return score_clips(list(self.counts.values()), protocol, self._num_classes, self._windows)
+
+    def per_class(self, protocol: str = "vspw") -> tuple[ClassScore, ...]:
+        """Score every class over all clips, in the order of train ids."""
+        return score_classes(list(self.counts.values()), protocol, self._num_classes)
+
+    def per_clip(self, protocol: str = "vspw") -> dict[str, Scores]:
+        """Score every clip by itself; clips that the protocol leaves out are not listed."""
+        min_frames = find_protocol(protocol).min_frames
+        return {
+            clip: score_clips([counts], protocol, self._num_classes, self._windows)
+            for clip, counts in self.counts.items()
+            if counts.frames >= min_frames
+        }
+
+    def reset(self) -> None:
+        """Forget everything that was counted."""
+        self._closed, self._open = {}, None
+
+    def merge(self, other: "VideoSegMetrics") -> None:
+        """Take over the clips of another counter, e.g. another process's; both must have counted different clips.
+
+        The other's open clip counts as finished.
+
+        Raises:
+            SettingsError: If the two were made with different arguments or share a clip.
+        """
+        self._check_same(other._num_classes, other._void_ids, other._windows)
+        theirs = other.counts
+        shared = sorted(self.counts.keys() & theirs.keys())
+        if shared:
+            raise SettingsError(
+                f"{len(shared)} clips were counted on both sides (first: {shared[0]!r}); share out whole clips, "
+                "not frames, and give every clip its own name"
+            )
+        self._closed |= theirs
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the counts as plain containers of integers and arrays; the open clip counts as finished."""
+        return {
+            "num_classes": self._num_classes,
+            "void_ids": self._void_ids,
+            "windows": self._windows,
+            "clips": {clip: counts.state_dict() for clip, counts in self.counts.items()},
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Replace the counts by stored ones; all their clips are closed.
+
+        Raises:
+            SettingsError: If the state was made with other arguments.
+        """
+        self._check_same(state["num_classes"], tuple(state["void_ids"]), tuple(state["windows"]))
+        self.reset()
+        self._closed = {clip: ClipCounts(**counts) for clip, counts in state["clips"].items()}
+
+    def _close(self) -> None:
+        if self._open:
+            self._closed[self._open_clip] = self._open.counts()
+            self._open = None
+
+    def _check_same(self, num_classes: int, void_ids: tuple[int, ...], windows: tuple[int, ...]) -> None:
+        ours = (self._num_classes, self._void_ids, self._windows)
+        if (num_classes, void_ids, windows) != ours:
+            raise SettingsError(
+                f"counts with (classes, void ids, windows) {(num_classes, void_ids, windows)} do not fit {ours}"
+            )

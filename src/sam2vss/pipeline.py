@@ -1,0 +1,311 @@
+"""The method, top to bottom: frames in windows, base labels, masklets, votes, painted labels.
+
+`refine_clip` is the method itself and yields window by window; `refine_run` does it for many clips and writes a run
+folder that can be interrupted and resumed.
+"""
+
+import logging
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import cv2
+import numpy as np
+
+from .artifacts import RunFolder, WindowRecord
+from .errors import LabelError, MediaError, Sam2VssError, ShapeError
+from .interfaces import BaseLabelSource, MaskletTracker
+from .media import BrokenVideoError, ClipSource, ImageClip, read_label_map, windows_of
+from .overlay import VideoWriter, draw_overlay
+from .settings import OverlapOrder, VoteScope, VoteWeight
+from .types import Frame, Refinement
+from .voting import refine_window
+
+PREVIEW_WIDTH_PX = 480  # ours: what the report shows
+PREVIEWS_PER_CLIP = 120  # ours: as many as the report embeds
+
+logger = logging.getLogger(__name__)
+
+
+class Progress(Protocol):
+    """Told what goes on; the command line draws bars from it."""
+
+    def clip_started(self, name: str, num_frames: int | None) -> None: ...
+
+    def frames_done(self, name: str, count: int) -> None: ...
+
+    def clip_finished(self, name: str) -> None: ...
+
+
+class NoProgress:
+    """Draws nothing."""
+
+    def clip_started(self, name: str, num_frames: int | None) -> None: ...
+
+    def frames_done(self, name: str, count: int) -> None: ...
+
+    def clip_finished(self, name: str) -> None: ...
+
+
+@dataclass(frozen=True, eq=False)
+class RefinedWindow:
+    """One window's frames and refinement, and the seconds each stage took."""
+
+    frames: list[Frame]
+    refinement: Refinement
+    seconds: Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class VoteRule:
+    """How masklets vote; the fields are those of `refine_window`."""
+
+    vote: VoteScope = "window"
+    vote_weight: VoteWeight = "majority"
+    min_share: float = 0.0
+    overlap: OverlapOrder = "small-on-top"
+
+
+@dataclass
+class RunSummary:
+    """What a run did: clips and frames done, what went wrong, per clip in words."""
+
+    clips: int = 0
+    frames: int = 0
+    resumed_frames: int = 0
+    masklets: int = 0
+    windows: int = 0
+    coverage: float = 0.0
+    flip_base: float = 0.0
+    flip_refined: float = 0.0
+    problems: list[str] = field(default_factory=list)
+
+
+def refine_clip(
+    clip_name: str,
+    frames: Iterable[Frame],
+    base: BaseLabelSource,
+    tracker: MaskletTracker,
+    window_length: int = 32,
+    rule: VoteRule | None = None,
+    skip: frozenset[int] = frozenset(),
+) -> Iterator[RefinedWindow | list[Frame]]:
+    """Refine a clip window by window, holding one window in memory.
+
+    Args:
+        clip_name: Name of the clip, for the base labels.
+        frames: Its frames in order.
+        base: Source of base labels.
+        tracker: Source of masklets; windows are independent of one another.
+        window_length: Frames per window; the last one may be shorter.
+        rule: How masklets vote.
+        skip: Starts of windows that are finished already; for these only the frames are yielded.
+
+    Yields:
+        One `RefinedWindow` per window, or the bare frames of a skipped one.
+    """
+    rule = rule or VoteRule()
+    clock = _Clock()
+    for window_frames in windows_of(iter(frames), window_length):
+        clock.lap("decode")
+        if window_frames[0].index in skip:
+            yield window_frames
+            clock.lap("")
+            continue
+        images = np.stack([frame.image for frame in window_frames])  # uint8 (L, H, W, 3)
+        labels = base.labels_for(clip_name, window_frames)  # base labels S_t
+        clock.lap("base labels")
+        masklets = tracker.track(images, start=window_frames[0].index)  # masklets M'
+        clock.lap("masklets")
+        refinement = refine_window(  # votes, Eq. 2; painted labels R_t, Eq. 1
+            labels, masklets, base.label_space, rule.vote, rule.vote_weight, rule.min_share, rule.overlap
+        )
+        clock.lap("vote and paint")
+        yield RefinedWindow(window_frames, refinement, clock.take())
+        clock.lap("")
+
+
+def check_clips(clips: Sequence[ClipSource], base: BaseLabelSource) -> None:
+    """Make sure that every clip can be labelled before work on the first one begins.
+
+    A container's frame count may be wrong; before it is held against stored labels the frames are counted.
+    """
+    for clip in clips:
+        names = [file.stem for file in clip.files] if isinstance(clip, ImageClip) else None
+        try:
+            base.check(clip.name, names, clip.num_frames_expected, clip.size)
+        except LabelError:
+            if names is not None:
+                raise
+            base.check(clip.name, None, sum(1 for _ in _until_broken(clip.frames(), [])), clip.size)
+
+
+def refine_run(
+    run: RunFolder,
+    clips: Sequence[ClipSource],
+    base: BaseLabelSource,
+    tracker: MaskletTracker,
+    window_length: int = 32,
+    rule: VoteRule | None = None,
+    overlay: bool = True,
+    progress: Progress | None = None,
+    truth: BaseLabelSource | None = None,
+) -> RunSummary:
+    """Refine clips into a run folder; windows it already holds are kept as they are.
+
+    A video that breaks off is refined up to there and named in the summary's problems.
+
+    Args:
+        run: The folder, made with the same clips.
+        clips: What to refine.
+        base: Source of base labels.
+        tracker: Source of masklets.
+        window_length: Frames per window.
+        rule: How masklets vote.
+        overlay: Write an overlay video per clip.
+        progress: Told what goes on.
+        truth: Ground truth to store beside the labels, for the report.
+
+    Raises:
+        Sam2VssError: If something cannot be read or written; finished windows stay for a resumed run.
+    """
+    progress = progress or NoProgress()
+    summary = RunSummary()
+    try:
+        for clip in clips:
+            _refine_one(run, clip, base, tracker, window_length, rule, overlay, progress, truth, summary)
+    except (Sam2VssError, KeyboardInterrupt):
+        run.finish("incomplete")
+        raise
+    _summarise(run, clips, summary)
+    run.finish("incomplete" if summary.problems else "done")
+    return summary
+
+
+def _refine_one(
+    run: RunFolder,
+    clip: ClipSource,
+    base: BaseLabelSource,
+    tracker: MaskletTracker,
+    window_length: int,
+    rule: VoteRule | None,
+    overlay: bool,
+    progress: Progress,
+    truth: BaseLabelSource | None,
+    summary: RunSummary,
+) -> None:
+    progress.clip_started(clip.name, clip.num_frames_estimate)
+    summary.clips += 1
+    finished = {record.start: record for record in run.finished_windows(clip.name)}
+    if run.clip_info(clip.name)["status"] == "done" and (not overlay or run.overlay_path(clip.name).exists()):
+        count = sum(record.length for record in finished.values())
+        summary.resumed_frames += count
+        progress.frames_done(clip.name, count)
+        progress.clip_finished(clip.name)
+        return
+    run.start_clip(clip.name)
+    problems: list[BrokenVideoError] = []
+    every = max(1, round((clip.num_frames_estimate or 0) / PREVIEWS_PER_CLIP))
+    decoded = 0
+    last_base: np.ndarray | None = None
+    last_refined: np.ndarray | None = None
+    with ExitStack() as stack:
+        writer = stack.enter_context(VideoWriter.like(run.overlay_path(clip.name), clip)) if overlay else None
+        stream = _until_broken(clip.frames(), problems)
+        windows = refine_clip(clip.name, stream, base, tracker, window_length, rule, frozenset(finished))
+        for window in windows:
+            if isinstance(window, RefinedWindow):
+                frames, refinement = window.frames, window.refinement
+                record = WindowRecord.of(clip.name, frames, refinement, last_base, last_refined, window.seconds)
+                previews = {frame.name: _preview(frame.image) for frame in frames if frame.index % every == 0}
+                true_labels = None if truth is None else truth.labels_for(clip.name, frames).labels
+                run.commit_window(record, refinement.labels, refinement.base, previews=previews, truth=true_labels)
+                labels: Iterable[np.ndarray] = refinement.labels
+                last_base, last_refined = refinement.base[-1], refinement.labels[-1]
+            else:
+                frames = window
+                _check_same_frames(finished[frames[0].index], frames, clip)
+                summary.resumed_frames += len(frames)
+                labels = (read_label_map(run.label_path(clip.name, frame.name), run.label_space) for frame in frames)
+                last_base = read_label_map(run.base_path(clip.name, frames[-1].name), run.label_space)
+                last_refined = read_label_map(run.label_path(clip.name, frames[-1].name), run.label_space)
+            decoded += len(frames)
+            if writer is not None:
+                for frame, label_map in zip(frames, labels, strict=True):
+                    writer.write(draw_overlay(frame.image, label_map, base.label_space), frame.pts)
+            progress.frames_done(clip.name, decoded)
+        if decoded == 0:
+            raise MediaError(f"{clip.path} holds no frame that can be decoded: {problems[0] if problems else ''}")
+    if not problems:
+        base.finish(clip.name, decoded)
+    is_complete = run.finish_clip(clip.name, frames_decoded=decoded, error=str(problems[0]) if problems else None)
+    if problems:
+        summary.problems.append(str(problems[0]))
+    elif not is_complete:
+        expected = run.clip_info(clip.name)["frames_expected"]
+        summary.problems.append(
+            f"{clip.path} announced {expected} frames and gave {decoded}; all {decoded} are refined"
+        )
+    progress.clip_finished(clip.name)
+
+
+def _until_broken(frames: Iterator[Frame], problems: list[BrokenVideoError]) -> Iterator[Frame]:
+    """Stream frames up to the place where a video breaks, and remember why it did."""
+    try:
+        yield from frames
+    except BrokenVideoError as error:
+        problems.append(error)
+
+
+def _check_same_frames(record: WindowRecord, frames: Sequence[Frame], clip: ClipSource) -> None:
+    if record.length != len(frames):
+        raise ShapeError(
+            f"{clip.path} gives {len(frames)} frames from frame {record.start} on, the finished window in the run "
+            f"folder has {record.length}: the source has changed. Start again with --overwrite"
+        )
+
+
+def _preview(image: np.ndarray) -> np.ndarray:
+    height, width = image.shape[:2]
+    if width <= PREVIEW_WIDTH_PX:
+        return image
+    size = (PREVIEW_WIDTH_PX, max(1, round(height * PREVIEW_WIDTH_PX / width)))
+    return np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA))
+
+
+def _summarise(run: RunFolder, clips: Sequence[ClipSource], summary: RunSummary) -> None:
+    """Fill in the averages over all windows of the run, those of earlier sessions included."""
+    records = [record for clip in clips for record in run.finished_windows(clip.name)]
+    coverage = [share for record in records for share in record.coverage]
+    flips = [
+        (old, new)
+        for record in records
+        for old, new in zip(record.flip_base, record.flip_refined, strict=True)
+        if old is not None and new is not None
+    ]
+    summary.windows = len(records)
+    summary.frames = len(coverage)
+    summary.masklets = sum(record.num_masklets for record in records)
+    summary.coverage = float(np.mean(coverage)) if coverage else 0.0
+    summary.flip_base, summary.flip_refined = (float(x) for x in np.mean(flips, axis=0)) if flips else (0.0, 0.0)
+
+
+class _Clock:
+    """Seconds by stage since the last `take`."""
+
+    def __init__(self) -> None:
+        self._last = time.perf_counter()
+        self._seconds: dict[str, float] = {}
+
+    def lap(self, stage: str) -> None:
+        """Book the time since the last lap under `stage`; an empty name drops it."""
+        now = time.perf_counter()
+        if stage:
+            self._seconds[stage] = self._seconds.get(stage, 0.0) + now - self._last
+        self._last = now
+
+    def take(self) -> dict[str, float]:
+        taken, self._seconds = self._seconds, {}
+        return taken

@@ -1,0 +1,247 @@
+"""The Python API: SAM 2 as refiner of any labels, arrays or files in, `Refinement`s out."""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from .devices import choose_device, choose_dtype
+from .errors import SettingsError, ShapeError
+from .hub import ModelLocation, local_model, resolve_model
+from .interfaces import BaseLabelSource, MaskletTracker
+from .media import find_clips
+from .pipeline import RefinedWindow, VoteRule, check_clips, refine_clip
+from .settings import DEFAULT_SAM2, SAM2_ALIASES, MaskletSettings, VoteSettings
+from .types import BaseLabels, Frame, LabelSpace, Refinement
+
+if TYPE_CHECKING:
+    from .sam2.tracker import Sam2Tracker
+
+Source = str | Path | Sequence[str | Path] | np.ndarray
+
+
+class Refiner:
+    """Refines base labels with a masklet tracker.
+
+    Example:
+        >>> refiner = Refiner.from_pretrained("nano")
+        >>> windows = refiner.refine(frames, labels=labels)  # frames (T, H, W, 3), labels (T, H, W), both uint8
+        >>> refined = np.concatenate([window.labels for window in windows])
+
+    Attributes:
+        tracker: Source of masklets.
+        window: Frames per window.
+        rule: How masklets vote.
+    """
+
+    def __init__(self, tracker: MaskletTracker, window: int = 32, rule: VoteRule | None = None) -> None:
+        self.tracker = tracker
+        self.window = window
+        self.rule = rule or VoteRule()
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        sam2: str = DEFAULT_SAM2,
+        *,
+        masklets: MaskletSettings | None = None,
+        votes: VoteSettings | None = None,
+        image_size: int | None = None,
+        device: str = "auto",
+        dtype: str = "auto",
+    ) -> "Refiner":
+        """Load a SAM 2 model and refine with it.
+
+        Args:
+            sam2: "nano" (bundled), an alias such as "sam2.1-large", a hub id, or a local folder.
+            masklets: Window, point grid and thresholds; default: the paper's.
+            votes: Voting and painting; default: the paper's.
+            image_size: Square the frames are stretched to; default: the model's own.
+            device: "auto", "cpu", "cuda", ...
+            dtype: "auto" (float32 on a CPU, bfloat16 elsewhere), "float32", "bfloat16", "float16".
+
+        Raises:
+            WeightsError: If the weights cannot be found or loaded.
+            SettingsError: If the device or number format is not available.
+        """
+        masklets, votes = masklets or MaskletSettings(), votes or VoteSettings()
+        tracker = load_tracker(find_sam2(sam2), masklets, image_size=image_size, device=device, dtype=dtype)
+        return cls(tracker, masklets.window, VoteRule(**votes.model_dump()))
+
+    def refine(
+        self,
+        source: Source,
+        labels: str | Path | np.ndarray | BaseLabelSource,
+        label_set: LabelSpace | str | Path | None = None,
+    ) -> Iterator[Refinement]:
+        """Refine one clip and yield one `Refinement` per window.
+
+        Args:
+            source: Frames, uint8 RGB (T, H, W, 3), or a video file or folder of pictures.
+            labels: Base labels: train ids (T, H, W), a folder of label PNGs, or a source of labels such as
+                `ModelLabels(load_segmenter(...))`.
+            label_set: Classes of the labels: a `LabelSpace`, a `label_set.json`, or None. Without one a folder's own
+                `label_set.json` is taken, else classes are numbered from 0 to the largest label.
+
+        Raises:
+            ShapeError: If frames and labels do not fit.
+            LabelError: If a label lies outside the label set.
+            MediaError: If the source cannot be read.
+        """
+        if isinstance(source, np.ndarray):
+            frames, name = _frames_of(source), "clip"
+            if not isinstance(labels, np.ndarray):
+                raise SettingsError("frames given as an array need labels given as an array")
+            base: BaseLabelSource = ArrayLabels(labels, _label_space(label_set, labels))
+            if len(labels) != len(source):
+                raise ShapeError(f"there are {len(source)} frames and {len(labels)} label maps, expected one each")
+        else:
+            clips = find_clips(source)
+            if len(clips) != 1:
+                raise SettingsError(f"{source} holds {len(clips)} clips; refine them one by one: media.find_clips(...)")
+            frames, name = clips[0].frames(), clips[0].name
+            if isinstance(labels, np.ndarray):
+                base = ArrayLabels(labels, _label_space(label_set, labels))
+            elif isinstance(labels, str | Path):
+                base = _stored_labels(Path(labels), label_set)
+            else:
+                base = labels
+            check_clips(clips, base)
+        for window in refine_clip(name, frames, base, self.tracker, self.window, self.rule):
+            assert isinstance(window, RefinedWindow)
+            yield window.refinement
+
+
+def refine(
+    source: Source,
+    *,
+    labels: str | Path | np.ndarray | BaseLabelSource,
+    sam2: str = DEFAULT_SAM2,
+    label_set: LabelSpace | str | Path | None = None,
+    masklets: MaskletSettings | None = None,
+    votes: VoteSettings | None = None,
+    device: str = "auto",
+    dtype: str = "auto",
+) -> Iterator[Refinement]:
+    """Refine one clip in one call; see `Refiner.from_pretrained` and `Refiner.refine` for arguments and errors."""
+    refiner = Refiner.from_pretrained(sam2, masklets=masklets, votes=votes, device=device, dtype=dtype)
+    yield from refiner.refine(source, labels, label_set)
+
+
+class ArrayLabels:
+    """Base labels held in memory, train ids (T, H, W), as a source of labels."""
+
+    def __init__(self, labels: np.ndarray, label_space: LabelSpace) -> None:
+        self._labels = BaseLabels(labels).labels
+        self.label_space = label_space
+        label_space.check(labels, "base labels")
+
+    def check(
+        self,
+        clip_name: str,
+        frame_names: Sequence[str] | None = None,
+        num_frames: int | None = None,
+        frame_size: tuple[int, int] | None = None,
+    ) -> str:
+        """Raise `ShapeError` if the clip has another length or size."""
+        expected = len(frame_names) if frame_names is not None else num_frames
+        if expected is not None and expected != len(self._labels):
+            raise ShapeError(f"clip {clip_name} has {expected} frames and {len(self._labels)} label maps")
+        if frame_size is not None and frame_size != self._labels.shape[1:]:
+            raise ShapeError(f"clip {clip_name} is {frame_size}, its label maps are {self._labels.shape[1:]}")
+        return "order"
+
+    def labels_for(self, clip_name: str, frames: Sequence[Frame]) -> BaseLabels:
+        """Return the maps of these frames."""
+        first, last = frames[0].index, frames[-1].index
+        if last >= len(self._labels):
+            raise ShapeError(f"frame {last} of clip {clip_name} has no label map: there are {len(self._labels)}")
+        return BaseLabels(self._labels[first : last + 1])
+
+    def finish(self, clip_name: str, num_frames: int) -> None:
+        """Raise `ShapeError` if label maps are left over."""
+        self.check(clip_name, num_frames=num_frames)
+
+
+def find_sam2(name: str) -> ModelLocation:
+    """Find the weights of a SAM 2 model by alias, hub id or folder; "nano" is bundled.
+
+    Raises:
+        WeightsError: If there are none.
+    """
+    from .sam2.tracker import NANO_FOLDER
+
+    if name in ("nano", "sam2-nano"):
+        return local_model(NANO_FOLDER, "sam2-nano")
+    return resolve_model(name, SAM2_ALIASES)
+
+
+def load_tracker(
+    location: ModelLocation,
+    masklets: MaskletSettings,
+    *,
+    image_size: int | None = None,
+    device: str = "auto",
+    dtype: str = "auto",
+) -> "Sam2Tracker":
+    """Load SAM 2 weights and set up the tracker with its thresholds."""
+    from .sam2.model import Sam2Network
+    from .sam2.tracker import Sam2Tracker
+
+    device = choose_device(device)
+    network = Sam2Network.from_folder(location.path, device, choose_dtype(dtype, device))
+    if image_size is not None:
+        if image_size % 32 or image_size < 64:
+            raise SettingsError(f"--image-size {image_size} is not a multiple of 32 from 64 on")
+        network.set_image_size(image_size)
+    return Sam2Tracker(
+        network,
+        points=masklets.points,
+        pred_iou=masklets.pred_iou,
+        stability=masklets.stability,
+        stability_offset=masklets.stability_offset,
+        box_nms=masklets.box_nms,
+    )
+
+
+def _frames_of(frames: np.ndarray) -> Iterator[Frame]:
+    if frames.ndim != 4 or frames.shape[3] != 3 or frames.dtype != np.uint8:
+        raise ShapeError(f"frames are {frames.dtype} {frames.shape}, expected uint8 RGB (T, H, W, 3)")
+    return (Frame(image, index, f"{index:08d}") for index, image in enumerate(frames))
+
+
+def _label_space(label_set: LabelSpace | str | Path | None, labels: np.ndarray) -> LabelSpace:
+    if isinstance(label_set, LabelSpace):
+        return label_set
+    if label_set is not None:
+        return LabelSpace.from_json(Path(label_set))
+    is_wide = labels.dtype == np.uint16
+    known = labels[labels != (65535 if is_wide else 255)]
+    largest = int(known.max()) if known.size else 0
+    return LabelSpace.numbered(max(largest + 1, 256 if is_wide else 1))
+
+
+def _stored_labels(folder: Path, label_set: LabelSpace | str | Path | None) -> BaseLabelSource:
+    from .segmenters.stored import StoredLabels
+
+    return StoredLabels(folder, stored_label_space(folder, label_set))
+
+
+def stored_label_space(folder: Path, label_set: LabelSpace | str | Path | None) -> LabelSpace:
+    """Return the label set given, or the `label_set.json` in the folder of label maps or beside it.
+
+    Raises:
+        SettingsError: If there is none.
+    """
+    if isinstance(label_set, LabelSpace):
+        return label_set
+    if label_set is not None:
+        return LabelSpace.from_json(Path(label_set))
+    for place in (folder / "label_set.json", folder.parent / "label_set.json"):
+        if place.is_file():
+            return LabelSpace.from_json(place)
+    raise SettingsError(
+        f"the label maps in {folder} come without names and colours: pass --label-set FILE "
+        f"(or put a label_set.json into {folder})"
+    )

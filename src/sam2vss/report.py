@@ -1,0 +1,436 @@
+"""One self-contained HTML page about a run: scores, a frame viewer, plots over time, settings and warnings.
+
+Reads a run folder (finished or not) and writes `report.html`, which opens from disk and asks the network for
+nothing: pictures and label maps are data URIs, style and script lie inside. The page's own source is
+`report_page.html`, `report_page.css` and `report_page.js` beside this file. It computes no scores; it shows
+what `run.json`, `windows.jsonl`, `scores.json` and the label folders hold.
+"""
+
+import json
+import logging
+import os
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from html import escape
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import numpy as np
+
+from .errors import SettingsError
+from .files import atomic_write_bytes, safe_name
+from .report_data import (
+    FINISHED,
+    MAX_WIDTH,
+    PANELS,
+    ClipRecord,
+    EmbeddedClip,
+    RunRecord,
+    clip_data,
+    counted,
+    embed_clip,
+    is_inside,
+    num_masklets,
+    png_uri,
+    read_run,
+    share_frames,
+    to_number,
+)
+from .types import LabelSpace
+
+logger = logging.getLogger(__name__)
+
+MAX_MASKLET_ROWS = 20_000  # about 0.5 MB
+HEADLINE_SCORES = ("mIoU", "wIoU", "mBIoU", "mVC8", "mVC16")
+UNKNOWN = "\N{EN DASH}"
+
+
+def write_report(run_dir: Path, out: Path | None = None, max_frames: int = 120) -> Path:
+    """Write the page of one run and return where it lies.
+
+    Args:
+        run_dir: Run folder with `run.json`; everything else in it is optional, and what is missing is left out of
+            the page or named on it.
+        out: The page, default `run_dir/report.html`.
+        max_frames: Frames a clip may show; longer clips are thinned evenly, plots still hold every frame. A page
+            holds at most four times as many frames, so with many clips each shows fewer.
+
+    Raises:
+        RunError: If the folder holds no readable `run.json`.
+        MediaError: If the page cannot be written.
+        SettingsError: If `max_frames` is below 1.
+    """
+    if max_frames < 1:
+        raise SettingsError(f"max_frames must be at least 1, found {max_frames}")
+    run_dir = Path(run_dir)
+    page = Path(out) if out is not None else run_dir / "report.html"
+    run = read_run(run_dir)
+    with_frames = [clip for clip in run.clips if clip.frames]
+    per_clip, num_viewed = share_frames(len(with_frames), max_frames)
+    shown = [embed_clip(run, clip, per_clip) for clip in with_frames[:num_viewed]]
+    content = _render(run, [clip for clip in shown if clip.frames], page).encode("utf-8")
+    atomic_write_bytes(page, content)
+    logger.info("wrote %s (%.1f MB)", page, len(content) / 1e6)
+    return page
+
+
+def _render(run: RunRecord, shown: Sequence[EmbeddedClip], page: Path) -> str:
+    """Fill the page's slots. Everything that comes from files passes `escape` or `_script_json` on its way."""
+    panels = [panel for panel in PANELS if any(panel in clip.panels for clip in shown)]
+    slots = {
+        "title": escape(run.folder.resolve().name),
+        "style": _page_source("css"),
+        "script": _page_source("js"),
+        "summary": escape(_summary(run)),
+        "status": _status_chip(run),
+        "warnings": _warnings(run.warnings),
+        "scores": _score_table(run.scores),
+        "facts": _facts(run),
+        "notes": _viewer_notes(run, shown),
+        "clip_options": "".join(
+            f'<option value="{i}">{escape(clip.record.name)}</option>' for i, clip in enumerate(shown)
+        ),
+        "panels": "".join(_panel(panel) for panel in panels),
+        "viewer_hidden": "" if shown else "hidden",
+        "empty_hidden": "hidden" if shown else "",
+        "class_scores": _class_scores(run.scores, run.label_space),
+        "accounting": _accounting_table(run, page),
+        "timings": _timing_table(run.info),
+        "settings": _settings_tables(run.info),
+        "data": "".join(_data_blocks(run.label_space, shown)),
+    }
+    return re.sub(r"\{\{(\w+)\}\}", lambda match: slots[match[1]], _page_source("html"))
+
+
+def _page_source(suffix: str) -> str:
+    return files(__package__).joinpath(f"report_page.{suffix}").read_text(encoding="utf-8")
+
+
+def _data_blocks(label_space: LabelSpace, shown: Sequence[EmbeddedClip]) -> Iterator[str]:
+    """Yield one JSON block for the page and one a clip, which the script reads only when the clip is chosen."""
+    probe = np.arange(256, dtype=np.uint8).reshape(16, 16)
+    classes = [
+        {"name": name, "color": color.tolist()}
+        for name, color in zip(label_space.names, label_space.palette, strict=True)
+    ]
+    yield _script_json(
+        "report-data",
+        {
+            "classes": classes,
+            "ignore": label_space.ignore_index,
+            "isWide": label_space.dtype != np.uint8,
+            "probe": png_uri(probe),  # read back by the script: some browsers falsify canvas pixels
+        },
+    )
+    masklet_rows = MAX_MASKLET_ROWS
+    for i, clip in enumerate(shown):
+        content, masklet_rows = clip_data(clip, label_space, masklet_rows)
+        yield _script_json(f"clip-{i}", content)
+
+
+def _script_json(element_id: str, content: Any) -> str:
+    """Return a JSON block in which no name can end the script element or open a comment."""
+    text = json.dumps(content, ensure_ascii=True, allow_nan=False, separators=(",", ":"))
+    for character in "<>&":
+        text = text.replace(character, f"\\u{ord(character):04x}")
+    return f'<script type="application/json" id="{element_id}">{text}</script>\n'
+
+
+def _percent(value: float | None, digits: int = 2) -> str:
+    return UNKNOWN if value is None else f"{100 * value:.{digits}f}"
+
+
+def _mean(clips: Iterable[ClipRecord], key: str) -> float | None:
+    values = [value for clip in clips for value in clip.series.get(key, []) if value is not None]
+    return sum(values) / len(values) if values else None
+
+
+def _find_setting(content: Any, *names: str) -> str | None:
+    """Return the first non-empty plain value under one of the names, whatever section it stands in."""
+    if not isinstance(content, Mapping):
+        return None
+    for name in names:
+        if isinstance(content.get(name), str | int | float) and str(content[name]):
+            return str(content[name])
+    return next((found for value in content.values() if (found := _find_setting(value, *names))), None)
+
+
+def _summary(run: RunRecord) -> str:
+    """Say in one sentence what was done and what came of it."""
+    num_frames = sum(len(clip.frames) for clip in run.clips)
+    where = run.clips[0].name if len(run.clips) == 1 else counted(len(run.clips), "clip")
+    text = f"{counted(num_frames, 'frame')} of {where}, {_method(run.info.get('settings'))}"
+    outcome = []
+    changed = _mean(run.clips, "changed")
+    if changed is not None:
+        outcome.append(f"{_percent(changed)} % of the pixels changed class")
+    for name, before, after in (
+        ("flicker", _mean(run.clips, "flip_base"), _mean(run.clips, "flip_refined")),
+        ("mIoU", *_score_pair(run.scores, "mIoU")),
+    ):
+        if before is not None and after is not None:
+            outcome.append(f"{name} {_change(_percent(before), _percent(after), after > before)}")
+    return f"{text}: {', '.join(outcome)}." if outcome else f"{text}."
+
+
+def _change(before: str, after: str, is_rise: bool) -> str:
+    """Say how a percentage changed, as far as the printed digits show it."""
+    if before == after:
+        return f"stayed at {after} %"
+    return f"{'rose' if is_rise else 'fell'} from {before} to {after} %"
+
+
+def _method(settings: Any) -> str:
+    """Say where the base labels and the masklets come from, as far as the settings tell."""
+    segmenter, labels = _find_setting(settings, "segmenter"), _find_setting(settings, "labels")
+    sam2, tracker = _find_setting(settings, "sam2"), _find_setting(settings, "tracker")
+    window = _find_setting(settings, "window")
+    origin = (
+        f"labelled by {segmenter}, " if segmenter else f"with stored labels ({Path(labels).name}), " if labels else ""
+    )
+    if tracker == "none":
+        return f"{origin}without masklets"
+    maker = f" of SAM 2 ({sam2})" if sam2 else f" of {tracker}" if tracker else ""
+    return f"{origin}refined with masklets{maker}{f' in windows of {window} frames' if window else ''}"
+
+
+def _status_chip(run: RunRecord) -> str:
+    status = str(run.info.get("status") or "status unknown")
+    kind = "good" if status.lower() in FINISHED else "warn"
+    found = [_find_setting(run.info, key) for key in ("mode", "device", "dtype", "started")]
+    details = [text for text in found if text]
+    return f'<span class="chip {kind}">{escape(status)}</span> ' + escape(" · ".join(details))
+
+
+def _warnings(warnings: Sequence[str]) -> str:
+    if not warnings:
+        return ""
+    items = "".join(f"<li>{escape(warning)}</li>" for warning in warnings)
+    return f'<section class="card warnings" id="warnings"><h2>Please note</h2><ul>{items}</ul></section>'
+
+
+def _viewer_notes(run: RunRecord, shown: Sequence[EmbeddedClip]) -> str:
+    """Say what of the run the viewer does not show."""
+    notes = []
+    for clip in shown:
+        total, kept = len(clip.record.frames), len(clip.frames)
+        if kept < total:
+            notes.append(
+                f"{clip.record.name}: {kept} of {total} frames are shown, evenly spread; the plots hold all of them."
+            )
+    if len(shown) < len(run.clips):
+        notes.append(f"The viewer holds {len(shown)} of {len(run.clips)} clips; the table of frames below lists all.")
+    if shown and not any("picture" in frame for clip in shown for frame in clip.frames):
+        notes.append("The run holds no input pictures (folder preview), so labels are shown alone.")
+    if any(clip.size[0] == MAX_WIDTH for clip in shown):
+        notes.append(f"Pictures and labels are shown at most {MAX_WIDTH} pixels wide; scores use the full size.")
+    return "".join(f"<li>{escape(note)}</li>" for note in notes)
+
+
+def _panel(panel: str) -> str:
+    return (
+        f'<figure class="panel" data-panel-box="{panel}"><figcaption><span class="dot {panel}"></span>'
+        f'<span class="panel-name">{PANELS[panel]}</span><output data-hover="{panel}" aria-live="off"></output>'
+        f'</figcaption><div class="stage"><canvas data-panel="{panel}" width="480" height="270" role="img" '
+        f'aria-label="{PANELS[panel]} of the chosen frame"></canvas><span class="marker" hidden></span>'
+        f'<span class="no-picture" hidden>no picture stored for this frame</span></div></figure>'
+    )
+
+
+def _table(head: Sequence[str], rows: Iterable[Sequence[str]], caption: str, table_id: str = "") -> str:
+    """Return a table; cells are HTML, the first of each row is its heading."""
+    body = "".join(
+        f'<tr><th scope="row">{row[0]}</th>{"".join(f"<td>{cell}</td>" for cell in row[1:])}</tr>' for row in rows
+    )
+    names = "".join(f'<th scope="col">{name}</th>' for name in head)
+    attribute = f' id="{table_id}"' if table_id else ""
+    return (
+        f'<div class="scroll"><table{attribute}><caption>{caption}</caption><thead><tr>{names}</tr></thead>'
+        f"<tbody>{body}</tbody></table></div>"
+    )
+
+
+def _scores_of(scores: Mapping[str, Any], part: str) -> Mapping[str, Any]:
+    entry = scores.get(part)
+    inner = entry.get("scores") if isinstance(entry, Mapping) else None
+    return inner if isinstance(inner, Mapping) else {}
+
+
+def _score_pair(scores: Mapping[str, Any], name: str) -> tuple[float | None, float | None]:
+    base, refined = (to_number(_scores_of(scores, part).get(name)) for part in ("base", "refined"))
+    return base, refined
+
+
+def _difference(before: float | None, after: float | None) -> str:
+    """Return the gain in percentage points with sign and colour; higher is better in all our scores."""
+    if before is None or after is None:
+        return UNKNOWN
+    points = round(100 * (after - before), 2) + 0.0  # no minus zero
+    kind = "good" if points > 0 else "bad" if points < 0 else "same"
+    text = f"{points:+.2f}".replace("-", "\N{MINUS SIGN}") if points else "0.00"
+    return f'<span class="{kind}">{text}</span>'
+
+
+def _score_table(scores: Mapping[str, Any]) -> str:
+    names = list(dict.fromkeys(name for part in ("base", "refined") for name in _scores_of(scores, part)))
+    pairs = {name: pair for name in names if (pair := _score_pair(scores, name)) != (None, None)}
+    if not pairs:
+        return ""
+    main = {name: pair for name, pair in pairs.items() if name in HEADLINE_SCORES} or pairs
+    more = {name: pair for name, pair in pairs.items() if name not in main}
+    table = _table(
+        ["", *map(escape, main)],
+        [
+            ['<span class="dot base"></span>base', *(_percent(before) for before, _ in main.values())],
+            ['<span class="dot refined"></span>refined', *(_percent(after) for _, after in main.values())],
+            ["difference", *(_difference(*pair) for pair in main.values())],
+        ],
+        "In percent; higher is better",
+        "scores",
+    )
+    if more:
+        rows = [[escape(name), *map(_percent, pair), _difference(*pair)] for name, pair in more.items()]
+        others = _table(["score", "base", "refined", "difference"], rows, "In percent; higher is better", "more-scores")
+        table += f"<details><summary>{counted(len(more), 'further score')}</summary>{others}</details>"
+    return f'<section class="card" aria-labelledby="h-scores"><h2 id="h-scores">Scores</h2>{table}</section>'
+
+
+def _facts(run: RunRecord) -> str:
+    """Return the few numbers that say how the run went, as far as they are known."""
+    flicker = [_mean(run.clips, key) for key in ("flip_base", "flip_refined")]
+    windows = [window for clip in run.clips for window in clip.windows]
+    num_frames = sum(len(clip.frames) for clip in run.clips)
+    seconds = sum(_stage_seconds(run.info).values())
+    masklets = sum(num_masklets(window) for window in windows)
+    facts = {
+        "frames": f"{num_frames}",
+        "windows": f"{len(windows)}" if windows else UNKNOWN,
+        "masklets per window": f"{masklets / len(windows):.1f}" if windows else UNKNOWN,
+        "pixels inside masklets": _with_unit(_mean(run.clips, "coverage")),
+        "pixels changed": _with_unit(_mean(run.clips, "changed")),
+        "flicker, base \N{RIGHTWARDS ARROW} refined": " \N{RIGHTWARDS ARROW} ".join(map(_with_unit, flicker)),
+        "time": f"{seconds:.0f} s" if seconds else UNKNOWN,
+        "time per frame": f"{seconds / num_frames:.2f} s" if seconds and num_frames else UNKNOWN,
+    }
+    known = "".join(f"<div><dt>{name}</dt><dd>{text}</dd></div>" for name, text in facts.items() if UNKNOWN not in text)
+    return (
+        f'<section class="card" aria-labelledby="h-facts"><h2 id="h-facts">At a glance</h2><dl>{known}</dl></section>'
+    )
+
+
+def _with_unit(value: float | None) -> str:
+    return UNKNOWN if value is None else f"{_percent(value)} %"
+
+
+def _class_ious(scores: Mapping[str, Any], part: str, label_space: LabelSpace) -> dict[str, float | None]:
+    """Return IoU by class name from `per_class`: {name: IoU}, {name: {"IoU": ...}} or {"IoU": either list or names}."""
+    entry = scores.get(part)
+    content = entry.get("per_class") if isinstance(entry, Mapping) else None
+    if isinstance(content, Mapping):
+        content = next((content[key] for key in ("IoU", "iou") if key in content), content)
+    if isinstance(content, list):
+        content = dict(zip(label_space.names, content, strict=False))
+    ious = {}
+    for name, value in content.items() if isinstance(content, Mapping) else ():
+        inner = value.get("IoU", value.get("iou")) if isinstance(value, Mapping) else value
+        ious[str(name)] = to_number(inner)
+    return ious
+
+
+def _class_scores(scores: Mapping[str, Any], label_space: LabelSpace) -> str:
+    """Return a pair of bars a class; classes without a score on either side are counted, not drawn."""
+    base, refined = (_class_ious(scores, part, label_space) for part in ("base", "refined"))
+    colors = dict(zip(label_space.names, label_space.palette.tolist(), strict=True))
+    rows, absent = [], 0
+    for name in dict.fromkeys([*base, *refined]):
+        before, after = base.get(name), refined.get(name)
+        if before is None and after is None:
+            absent += 1
+            continue
+        red, green, blue = colors.get(name, (128, 128, 128))
+        bars = "".join(
+            f'<span class="bar"><i class="{part}" style="width:{100 * min(1.0, max(0.0, value or 0.0)):.2f}%"></i>'
+            f"<b>{_percent(value, 1)}</b></span>"
+            for part, value in (("base", before), ("refined", after))
+        )
+        rows.append(
+            f'<li><span class="swatch" style="background:rgb({red},{green},{blue})"></span>'
+            f'<span class="class-name">{escape(name)}</span><span class="bars">{bars}</span>'
+            f"{_difference(before, after)}</li>"
+        )
+    if not rows:
+        return ""
+    note = f'<p class="hint">{counted(absent, "class")} without a single pixel not listed.</p>' if absent else ""
+    return (
+        '<section class="card" aria-labelledby="h-classes"><h2 id="h-classes">IoU per class <small>'
+        '<span class="dot base"></span>base <span class="dot refined"></span>refined, percent</small></h2>'
+        f'<ul id="class-scores">{"".join(rows)}</ul>{note}</section>'
+    )
+
+
+def _accounting_table(run: RunRecord, page: Path) -> str:
+    """Return frames per clip at every stage, with a link to the overlay video where there is one."""
+    stages = ("expected", "decoded", "refined", "written")
+    rows = []
+    for clip in run.clips:
+        numbers = [to_number(clip.counts.get(f"frames_{stage}")) for stage in stages]
+        cells = [UNKNOWN if number is None else f"{number:.0f}" for number in numbers]
+        source = escape(str(clip.counts.get("source", "")))
+        rows.append([escape(clip.name), *cells, _overlay_link(run.folder, clip.name, page), source])
+    return _table(["clip", *stages, "overlay", "source"], rows, "Frames at every stage", "accounting")
+
+
+def _overlay_link(run_dir: Path, clip: str, page: Path) -> str:
+    video = run_dir / "overlay" / f"{safe_name(clip)}.mp4"
+    if not is_inside(run_dir, video) or not video.is_file():
+        return UNKNOWN
+    try:
+        target = Path(os.path.relpath(video.resolve(), page.resolve().parent)).as_posix()
+    except ValueError:  # Windows: page and run on different drives
+        return UNKNOWN
+    return f'<a href="./{escape(quote(target))}">video</a>'
+
+
+def _stage_seconds(info: Mapping[str, Any]) -> dict[str, float]:
+    stages = info.get("stage_seconds") or info.get("seconds")
+    seconds = {str(name): to_number(value) for name, value in stages.items()} if isinstance(stages, Mapping) else {}
+    return {name: value for name, value in seconds.items() if value is not None}
+
+
+def _timing_table(info: Mapping[str, Any]) -> str:
+    known = _stage_seconds(info)
+    total = sum(known.values())
+    if not total:
+        return ""
+    rows = [
+        [escape(name), f"{value:.2f} s", f"{_percent(value / total, 1)} %"]
+        for name, value in sorted(known.items(), key=lambda item: -item[1])
+    ]
+    return _table(["stage", "time", "share"], [*rows, ["total", f"{total:.2f} s", ""]], "Time per stage", "timings")
+
+
+def _settings_tables(info: Mapping[str, Any]) -> str:
+    """Return everything else that run.json holds, so that the page alone tells how the run was made."""
+    shown_elsewhere = {"clips", "label_set", "stage_seconds", "seconds", "other_seconds"}
+    groups: dict[str, Any] = {key: info[key] for key in ("settings", "weights", "versions") if info.get(key)}
+    rest = {
+        key: value
+        for key, value in info.items()
+        if key not in {*groups, *shown_elsewhere} and value not in (None, [], {})
+    }
+    if rest:
+        groups["run"] = rest
+    return "".join(
+        _table(["name", "value"], [[escape(key), escape(text)] for key, text in _flatten(value)], name.capitalize())
+        for name, value in groups.items()
+    )
+
+
+def _flatten(value: Any, prefix: str = "") -> Iterator[tuple[str, str]]:
+    if isinstance(value, Mapping) and value:
+        for key, inner in value.items():
+            yield from _flatten(inner, f"{prefix}.{key}" if prefix else str(key))
+    else:
+        yield prefix or "value", value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)

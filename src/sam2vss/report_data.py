@@ -1,0 +1,394 @@
+"""What a report shows, read from a run folder: numbers per frame, warnings, and pictures as data URIs.
+
+Works on finished and unfinished runs; all files but `run.json` may be missing. `report.py` turns this into a page.
+"""
+
+import base64
+import io
+import json
+import math
+import re
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from .errors import RunError
+from .files import safe_name
+from .types import LabelSpace
+
+PANELS = {"base": "Base labels", "refined": "Refined labels", "truth": "Ground truth"}
+FOLDERS = {"base": "base", "refined": "labels", "truth": "truth"}  # panel -> folder of the run
+SERIES = ("coverage", "changed", "flip_base", "flip_refined")  # per-frame lists of windows.jsonl, fractions
+MAX_WIDTH = 480  # px; ours: 120 frames of three panels then stay under 10 MB
+JPEG_QUALITY = 80  # ours: 33 kB for a 480 x 360 street scene
+CLIPS_WORTH = 4  # a page holds at most this many times `max_frames` frames, so many clips get fewer frames each
+MIN_CLIP_FRAMES = 8  # below this a clip gets no viewer; the page names how many
+FINISHED = {"done", "finished", "complete", "completed", "ok"}
+
+
+@dataclass(frozen=True)
+class ClipRecord:
+    """What a run folder says about one clip: every finished frame in order, with its numbers.
+
+    Attributes:
+        name: Folder name of the clip.
+        frames: File stems of the finished frames.
+        times_s: Presentation time of each frame, None where the source has none.
+        series: Per-frame fractions by name (`SERIES`), None where unknown.
+        windows: Its lines of `windows.jsonl`, by start.
+        counts: Its entry in `run.json`.
+    """
+
+    name: str
+    frames: tuple[str, ...]
+    times_s: tuple[float | None, ...]
+    series: Mapping[str, list[float | None]]
+    windows: tuple[Mapping[str, Any], ...]
+    counts: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class RunRecord:
+    """A run folder as read, and the warnings gathered on the way (in plain words)."""
+
+    folder: Path
+    info: Mapping[str, Any]
+    label_space: LabelSpace
+    clips: tuple[ClipRecord, ...]
+    scores: Mapping[str, Any]
+    warnings: list[str] = field(default_factory=list)
+
+
+def read_run(run_dir: Path) -> RunRecord:
+    """Read `run.json`, `windows.jsonl` and `scores.json`; the last two may be missing or cut short."""
+    if not (run_dir / "run.json").is_file():
+        raise RunError(
+            f"{run_dir} is not a run folder: it holds no run.json. "
+            "Pass a folder written by `sam2vss refine --out` or `sam2vss demo`."
+        )
+    info = _read_json(run_dir / "run.json")
+    warnings: list[str] = []
+    label_set = info.get("label_set")
+    if isinstance(label_set, Mapping):
+        try:
+            label_space = LabelSpace.from_dict(label_set)
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise RunError(f"{run_dir / 'run.json'} holds a damaged label_set ({error!r})") from error
+    else:
+        label_space = LabelSpace.numbered(255)
+        warnings.append("The run does not say what its classes are called: they are numbered here.")
+    lines = _read_windows(run_dir / "windows.jsonl", warnings)
+    counts = {str(entry["name"]): entry for entry in info.get("clips") or [] if "name" in entry}
+    for name in lines:
+        counts.setdefault(name, {})
+    clips = tuple(_read_clip(run_dir, name, lines.get(name, []), entry) for name, entry in counts.items())
+    scores = _read_json(run_dir / "scores.json") if (run_dir / "scores.json").is_file() else {}
+    run = RunRecord(run_dir, info, label_space, clips, scores, warnings)
+    warnings.extend(_account(run))
+    return run
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise RunError(f"cannot read {path}: {error}. Run the step that writes it again.") from error
+    if not isinstance(content, dict):
+        raise RunError(f"{path} holds a {type(content).__name__}, expected a JSON object")
+    return content
+
+
+def _read_windows(path: Path, warnings: list[str]) -> dict[str, list[dict[str, Any]]]:
+    """Return the finished windows of each clip by start. A window written twice counts once, the later line wins."""
+    by_clip: dict[str, dict[int, dict[str, Any]]] = {}
+    damaged = 0
+    for line in path.read_text(encoding="utf-8", errors="replace").splitlines() if path.is_file() else []:
+        try:
+            window = json.loads(line)
+            by_clip.setdefault(str(window["video"]), {})[int(window["start"])] = window
+        except (ValueError, KeyError, TypeError):
+            damaged += bool(line.strip())  # the line a killed run was writing
+    if damaged:
+        warnings.append(f"{counted(damaged, 'line')} of windows.jsonl cannot be read and is left out of this page.")
+    return {name: [windows[start] for start in sorted(windows)] for name, windows in by_clip.items()}
+
+
+def _read_clip(run_dir: Path, name: str, windows: Sequence[Mapping[str, Any]], counts: Mapping[str, Any]) -> ClipRecord:
+    """Join the windows of a clip; without any, the label files themselves say which frames there are."""
+    frames: list[str] = []
+    times_s: list[float | None] = []
+    series: dict[str, list[float | None]] = {key: [] for key in SERIES}
+    for window in windows:
+        names = [str(frame) for frame in window.get("frames") or []]
+        times_s.extend(_times(window, counts, len(frames), len(names)))
+        for key in SERIES:
+            series[key].extend(_padded(window.get(key), len(names)))
+        frames.extend(names)
+    if not windows:
+        folder = run_dir / "labels" / safe_name(name)
+        frames = (
+            sorted((path.stem for path in folder.glob("*.png")), key=_natural) if is_inside(run_dir, folder) else []
+        )
+        times_s = [None] * len(frames)
+    series = {key: values for key, values in series.items() if any(value is not None for value in values)}
+    return ClipRecord(name, tuple(frames), tuple(times_s), series, tuple(windows), counts)
+
+
+def _times(window: Mapping[str, Any], counts: Mapping[str, Any], first: int, length: int) -> list[float | None]:
+    """Return the seconds of a window's frames: as stored, from time stamps, or from a constant rate, else None."""
+    if window.get("time_s"):
+        return _padded(window["time_s"], length)
+    time_base, rate = _fraction(counts.get("time_base")), _fraction(counts.get("fps", counts.get("rate")))
+    if time_base and window.get("pts"):
+        return [None if pts is None else pts * float(time_base) for pts in _padded(window["pts"], length)]
+    return [(first + i) / float(rate) if rate else None for i in range(length)]
+
+
+def _fraction(value: Any) -> Fraction | None:
+    """Read a rate such as 25, "30000/1001" or [1, 90000]; None when there is none or it is not positive."""
+    try:
+        parsed = Fraction(*value) if isinstance(value, list) else Fraction(value)
+    except (TypeError, ValueError, ZeroDivisionError):
+        return None
+    return parsed if parsed > 0 else None
+
+
+def _padded(values: Any, length: int) -> list[float | None]:
+    """Return `length` finite numbers or None from a list of JSON that may be missing, shorter, or hold NaN."""
+    numbers = [to_number(value) for value in (values if isinstance(values, list) else [])][:length]
+    return numbers + [None] * (length - len(numbers))
+
+
+def to_number(value: Any) -> float | None:
+    is_number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    return float(value) if is_number else None
+
+
+def _natural(name: str) -> list[tuple[int, str]]:
+    """Sort key under which frame 9 comes before frame 10."""
+    return [(int(part), "") if part.isdigit() else (0, part) for part in re.split(r"([0-9]+)", name)]
+
+
+def is_inside(run_dir: Path, path: Path) -> bool:
+    """Tell whether a path stays in the run folder, symbolic links followed, as it must in folders from strangers."""
+    return path.resolve().is_relative_to(run_dir.resolve())
+
+
+def _account(run: RunRecord) -> Iterator[str]:
+    """Yield in plain words what does not add up between planned, decoded, refined and written frames."""
+    status = str(run.info.get("status", ""))
+    if status.lower() not in FINISHED:
+        state = f"its status is “{status}”" if status else "run.json names no status"
+        yield f"This run is not finished ({state}). The page shows what is there so far."
+    for clip in run.clips:
+        expected, decoded, refined, written = (
+            to_number(clip.counts.get(f"frames_{stage}")) for stage in ("expected", "decoded", "refined", "written")
+        )
+        if clip.counts.get("error"):
+            yield f"{clip.name}: {clip.counts['error']}"
+        if expected is not None and decoded is not None and decoded < expected:
+            yield (
+                f"{clip.name}: decoded {decoded:.0f} of {expected:.0f} expected frames. The file may be cut short or "
+                "damaged; the missing frames have no labels."
+            )
+        if expected is not None and decoded is not None and decoded > expected:
+            yield f"{clip.name}: decoded {decoded:.0f} frames where the file announced {expected:.0f}."
+        if decoded is not None and refined is not None and refined < decoded:
+            yield f"{clip.name}: refined {refined:.0f} of {decoded:.0f} decoded frames; the rest has no labels yet."
+        if refined is not None and written is not None and written != refined:
+            yield f"{clip.name}: wrote {written:.0f} label maps for {refined:.0f} refined frames."
+
+
+@dataclass(frozen=True)
+class EmbeddedClip:
+    """One clip as the page's script wants it.
+
+    Attributes:
+        record: The whole clip.
+        positions: Which of its frames are shown.
+        size: (width, height) of all embedded pictures and label maps.
+        frames: One dictionary a frame: data URIs by panel and "picture".
+    """
+
+    record: ClipRecord
+    positions: tuple[int, ...]
+    size: tuple[int, int]
+    frames: tuple[Mapping[str, Any], ...]
+
+    @property
+    def panels(self) -> list[str]:
+        return [panel for panel in PANELS if any(panel in frame for frame in self.frames)]
+
+
+def share_frames(num_clips: int, max_frames: int) -> tuple[int, int]:
+    """Return how many frames a clip may show and how many clips get a viewer."""
+    budget = CLIPS_WORTH * max_frames
+    per_clip = min(max_frames, max(MIN_CLIP_FRAMES, budget // max(1, num_clips)))
+    return per_clip, max(1, budget // per_clip)
+
+
+def thin(num_items: int, limit: int) -> list[int]:
+    """Choose at most `limit` of `num_items` positions, evenly and including both ends."""
+    if num_items <= limit:
+        return list(range(num_items))
+    if limit == 1:
+        return [0]
+    return [round(i * (num_items - 1) / (limit - 1)) for i in range(limit)]
+
+
+def embed_clip(run: RunRecord, clip: ClipRecord, max_frames: int) -> EmbeddedClip:
+    """Read, shrink and encode the chosen frames. Frames without refined labels are left out and named."""
+    positions = list(range(len(clip.frames)))
+    if len(positions) > max_frames:
+        with_picture = [i for i in positions if _find_picture(run.folder, clip.name, clip.frames[i])]
+        positions = with_picture if len(with_picture) > 1 else positions  # previews may exist for every k-th frame only
+        positions = [positions[i] for i in thin(len(positions), max_frames)]
+    troubles: Counter[str] = Counter()
+    strangers: set[int] = set()
+    kept: list[int] = []
+    frames: list[Mapping[str, Any]] = []
+    size = (0, 0)
+    for position in positions:
+        maps = {panel: _read_labels(run.folder, panel, clip, position, troubles) for panel in PANELS}
+        refined = maps["refined"]
+        if refined is None:
+            continue
+        if not frames:
+            width = min(MAX_WIDTH, refined.shape[1])
+            size = (width, max(1, round(refined.shape[0] * width / refined.shape[1])))
+        frame: dict[str, Any] = {"name": clip.frames[position], "index": position, "time": clip.times_s[position]}
+        for panel, raw in maps.items():
+            if raw is not None:
+                frame[panel] = _label_uri(raw, run.label_space, size, strangers)
+        picture = _find_picture(run.folder, clip.name, clip.frames[position])
+        if picture is not None:
+            frame["picture"] = _picture_uri(picture, size, troubles)
+        kept.append(position)
+        frames.append({key: value for key, value in frame.items() if value is not None})
+    for trouble, number in troubles.items():
+        run.warnings.append(f"{clip.name}: {counted(number, 'frame')} {trouble}.")
+    if strangers:
+        run.warnings.append(
+            f"{clip.name}: labels hold the ids {sorted(strangers)[:10]} that are not in the label set; shown as void."
+        )
+    return EmbeddedClip(clip, tuple(kept), size, tuple(frames))
+
+
+def _read_labels(
+    run_dir: Path, panel: str, clip: ClipRecord, position: int, troubles: Counter[str]
+) -> np.ndarray | None:
+    """Read raw ids, or return None and count the trouble; base labels and truth may be missing."""
+    path = run_dir / FOLDERS[panel] / safe_name(clip.name) / f"{safe_name(clip.frames[position])}.png"
+    if not is_inside(run_dir, path) or not path.is_file():
+        if panel == "refined":
+            troubles["named in windows.jsonl, but without a label file; left out"] += 1
+        return None
+    try:
+        with Image.open(path) as image:
+            raw = np.array(image)
+    except (OSError, ValueError, SyntaxError):  # Pillow raises SyntaxError for damaged PNG chunks
+        troubles[f"with an unreadable file in {FOLDERS[panel]}/; left out"] += 1
+        return None
+    if raw.ndim != 2:
+        troubles[f"with a colour picture instead of class ids in {FOLDERS[panel]}/; left out"] += 1
+        return None
+    return raw
+
+
+def _label_uri(raw: np.ndarray, label_space: LabelSpace, size: tuple[int, int], strangers: set[int]) -> str:
+    """Encode train ids as an opaque PNG of `size`: grey, or (low byte, high byte, 0) for more than 255 classes."""
+    rows = (np.arange(size[1]) * raw.shape[0] + raw.shape[0] // 2) // size[1]  # nearest, pixel centres
+    columns = (np.arange(size[0]) * raw.shape[1] + raw.shape[1] // 2) // size[0]
+    small = raw[rows[:, None], columns].astype(np.int64)
+    table = np.full(65536, label_space.ignore_index, np.uint16)
+    table[list(label_space.raw_ids)] = np.arange(label_space.num_classes)
+    strangers.update(set(np.unique(small).tolist()) - set(label_space.raw_ids) - set(label_space.raw_void))
+    ids = table[small]
+    if label_space.dtype == np.uint8:
+        return png_uri(ids.astype(np.uint8))
+    return png_uri(np.stack([ids & 255, ids >> 8, np.zeros_like(ids)], axis=-1).astype(np.uint8))
+
+
+def png_uri(pixels: np.ndarray) -> str:
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, "PNG")
+    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
+
+
+def _find_picture(run_dir: Path, clip: str, frame: str) -> Path | None:
+    path = run_dir / "preview" / safe_name(clip) / f"{safe_name(frame)}.jpg"
+    return path if is_inside(run_dir, path) and path.is_file() else None
+
+
+def _picture_uri(path: Path, size: tuple[int, int], troubles: Counter[str]) -> str | None:
+    try:
+        with Image.open(path) as image:
+            rgb = image.convert("RGB")
+    except (OSError, ValueError):
+        troubles["with an unreadable picture in preview/; shown without it"] += 1
+        return None
+    buffer = io.BytesIO()
+    small = rgb if rgb.size == size else rgb.resize(size, Image.Resampling.LANCZOS)
+    small.save(buffer, "JPEG", quality=JPEG_QUALITY, optimize=True)  # re-encoded: metadata of the source stays behind
+    return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
+
+
+def clip_data(clip: EmbeddedClip, label_space: LabelSpace, masklet_rows: int) -> tuple[dict[str, Any], int]:
+    """Return what the script needs to know about a clip, and the rows left for the masklets of later clips."""
+    windows = []
+    for window in clip.record.windows:
+        masklets = [_masklet_row(masklet, label_space) for masklet in window.get("masklets") or []]
+        fits = len(masklets) <= masklet_rows
+        masklet_rows -= len(masklets) if fits else 0
+        windows.append(
+            {
+                "start": int(window["start"]),
+                "length": len(window.get("frames") or []),
+                "masklets": num_masklets(window),
+                "rows": masklets if fits else None,
+            }
+        )
+    series = {
+        key: [None if value is None else round(value, 5) for value in values]
+        for key, values in clip.record.series.items()
+    }
+    return {
+        "name": clip.record.name,
+        "total": len(clip.record.frames),
+        "size": list(clip.size),
+        "panels": clip.panels,
+        "frames": clip.frames,
+        "series": series,
+        "windows": windows,
+    }, masklet_rows
+
+
+def num_masklets(window: Mapping[str, Any]) -> int:
+    """Return how many masklets a line of `windows.jsonl` speaks of."""
+    return int(to_number(window.get("num_masklets")) or len(window.get("masklets") or []))
+
+
+def _masklet_row(masklet: Mapping[str, Any], label_space: LabelSpace) -> list[Any]:
+    """Return [id, train id or name or None, vote share, predicted IoU]; a masklet that abstained has no class."""
+    winner = masklet.get("class")
+    if isinstance(winner, str):
+        winner = label_space.names.index(winner) if winner in label_space.names else winner
+    elif not isinstance(winner, int) or not 0 <= winner < label_space.num_classes:
+        winner = None
+    share, iou = to_number(masklet.get("vote_share")), to_number(masklet.get("predicted_iou"))
+    return [
+        masklet.get("id"),
+        winner,
+        None if share is None else round(share, 4),
+        None if iou is None else round(iou, 4),
+    ]
+
+
+def counted(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"

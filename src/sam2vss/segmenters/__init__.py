@@ -1,0 +1,87 @@
+"""Where base labels `S_t` come from: stored label maps, or a model that is run frame by frame.
+
+A pipeline sees both as one thing, a `BaseLabelSource`: asked for the labels of a window's frames, checked before the
+run. `load_segmenter` picks a model by name.
+"""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ..errors import ShapeError
+from ..interfaces import Segmenter
+from ..types import BaseLabels, Frame, LabelSpace
+from .stored import StoredLabels
+
+if TYPE_CHECKING:
+    from .hub_models import HubSegmenter
+
+__all__ = ["ModelLabels", "StoredLabels", "load_segmenter"]
+
+
+class ModelLabels:
+    """Runs a `Segmenter` as a source of base labels; resets it at the start of every clip."""
+
+    def __init__(self, segmenter: Segmenter) -> None:
+        self.segmenter = segmenter
+        self._clip_name: str | None = None
+
+    @property
+    def label_space(self) -> LabelSpace:
+        return self.segmenter.label_space
+
+    def check(
+        self,
+        clip_name: str,
+        frame_names: Sequence[str] | None = None,
+        num_frames: int | None = None,
+        frame_size: tuple[int, int] | None = None,
+    ) -> str:
+        """Accept every clip: a model labels any frame."""
+        return "model"
+
+    def labels_for(self, clip_name: str, frames: Sequence[Frame]) -> BaseLabels:
+        """Label consecutive frames of one size; frame 0 or another clip than before starts anew.
+
+        Raises:
+            ShapeError: If there are no frames, or they differ in size.
+        """
+        sizes = {frame.image.shape[:2] for frame in frames}
+        if len(sizes) != 1:
+            raise ShapeError(f"frames to label must have one size, found {sorted(sizes)}")
+        if clip_name != self._clip_name or frames[0].index == 0:
+            self.segmenter.reset()
+            self._clip_name = clip_name
+        return self.segmenter.predict(np.stack([frame.image for frame in frames]))
+
+    def finish(self, clip_name: str, num_frames: int) -> None:
+        """Accept any length."""
+
+
+def load_segmenter(
+    name: str,
+    device: str = "cpu",
+    dtype: str = "float32",
+    *,
+    want_probabilities: bool = False,
+    batch_size: int | None = None,
+) -> "HubSegmenter":
+    """Load a segmentation model by name.
+
+    Args:
+        name: "segformer-nano" (bundled), an alias such as "segformer-b2", a hub id "org/name", or a local folder.
+        device: "auto", "cpu", "cuda", "cuda:1", "mps".
+        dtype: "auto", "float32", "bfloat16" or "float16".
+        want_probabilities: Also return class probabilities (costs memory: C values per cell of the model's grid).
+        batch_size: Frames per forward pass; default 1 on the CPU, 4 elsewhere.
+
+    Raises:
+        WeightsError: If the model cannot be had, read, or is no semantic segmentation model.
+        SettingsError: If `device` or `dtype` is unknown or not available here.
+    """
+    from .hub_models import HubSegmenter
+
+    return HubSegmenter.from_pretrained(
+        name, device, dtype, want_probabilities=want_probabilities, batch_size=batch_size
+    )

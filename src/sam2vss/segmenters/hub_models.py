@@ -1,0 +1,370 @@
+"""Base models from a hub or a folder: whatever transformers loads for semantic or universal segmentation.
+
+One class for all of them: the frames go through our own preprocessing, the model, and one of two ways to class scores;
+the scores are brought to the size of the frame and the best class of each pixel is its label.
+"""
+
+import logging
+import sys
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import numpy as np
+import safetensors
+import torch
+import transformers
+from torch.nn import functional
+
+from ..devices import choose_device, choose_dtype
+from ..errors import SettingsError, ShapeError, WeightsError
+from ..hub import ModelLocation, resolve_model
+from ..settings import SEGMENTER_ALIASES
+from ..types import BaseLabels, LabelSpace
+from .palettes import palette_of
+from .preprocessing import CONFIG_FILES, Patches, Preprocessing
+
+MAX_UPSAMPLED_VALUES = 1 << 24  # ours: 64 MB of scores at frame size at a time, whatever the number of classes
+SEGMENTER_NAMES = {"segformer-nano": str(Path(__file__).parent / "nano"), **SEGMENTER_ALIASES}  # bundled, then hub ids
+NOBODYS_MASS = 1e-6  # ours: far below the mass of any query that means it
+MASK2FORMER_GRID = (384, 384)  # transformers' own semantic post-processing, on which published numbers rest
+
+_log = logging.getLogger(__name__)
+
+
+class HubSegmenter:
+    """A segmentation model of transformers as a `Segmenter`.
+
+    Attributes:
+        location: Where the weights lie.
+        label_space: Names from the model's configuration, customary colours where the label set is known.
+    """
+
+    def __init__(
+        self,
+        model: transformers.PreTrainedModel,
+        preprocessing: Preprocessing,
+        location: ModelLocation,
+        *,
+        task_tokens: torch.Tensor | None = None,
+        want_probabilities: bool = False,
+        batch_size: int | None = None,
+    ) -> None:
+        parameter = next(model.parameters())
+        self.location = location
+        self.device, self.dtype = parameter.device, parameter.dtype
+        self.want_probabilities = want_probabilities
+        self.batch_size = batch_size or (1 if self.device.type == "cpu" else 4)
+        self.label_space = _label_space(model.config, location.id)
+        self._model = model
+        self._preprocessing = preprocessing
+        self._task_tokens = task_tokens
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        name_or_path: str,
+        device: str = "cpu",
+        dtype: str = "float32",
+        *,
+        revision: str | None = None,
+        want_probabilities: bool = False,
+        batch_size: int | None = None,
+    ) -> "HubSegmenter":
+        """Load a model by name, hub id or local folder; see `load_segmenter` for the arguments and errors."""
+        location = resolve_model(name_or_path, SEGMENTER_NAMES, revision=revision, needs_one_of=CONFIG_FILES)
+        return cls.from_location(location, device, dtype, want_probabilities=want_probabilities, batch_size=batch_size)
+
+    @classmethod
+    def from_location(
+        cls,
+        location: ModelLocation,
+        device: str = "cpu",
+        dtype: str = "float32",
+        *,
+        want_probabilities: bool = False,
+        batch_size: int | None = None,
+    ) -> "HubSegmenter":
+        """Load a model from its local folder; never touches the network."""
+        if batch_size is not None and batch_size < 1:
+            raise SettingsError(f"batch size must be at least 1, found {batch_size}")
+        device = choose_device(device)
+        precision = choose_dtype(dtype, device)
+        with _failing_as(location):
+            config = transformers.AutoConfig.from_pretrained(location.path, local_files_only=True)
+        preprocessing = Preprocessing.from_folder(location.path, config.model_type)
+        model = _load_model(location, config, preprocessing)
+        return cls(
+            model.to(device, precision),
+            preprocessing,
+            location,
+            task_tokens=_task_tokens(location, config) if config.model_type == "oneformer" else None,
+            want_probabilities=want_probabilities,
+            batch_size=batch_size,
+        )
+
+    def reset(self) -> None:
+        """Nothing to forget: frames (for video models: calls of `predict`) are independent."""
+
+    def predict(self, frames: np.ndarray) -> BaseLabels:
+        """Label frames, uint8 RGB (L, H, W, 3).
+
+        Video models see the frames of one call (in chunks of the batch size) as one video and start anew with the next.
+
+        Returns:
+            Labels (L, H, W) and, if wanted, float16 probabilities (L, C, h, w) on the model's own grid, stretched over
+            the whole frame; each cell sums to 1.
+
+        Raises:
+            ShapeError: If `frames` has another shape or dtype.
+            WeightsError: If the model's scores are not finite numbers, or are not of the classes it names.
+        """
+        if frames.ndim != 4 or frames.shape[3] != 3 or frames.dtype != np.uint8 or 0 in frames.shape:
+            raise ShapeError(f"frames are {frames.dtype} {frames.shape}, expected uint8 (L, H, W, 3)")
+        size = (frames.shape[1], frames.shape[2])
+        labels = np.empty(frames.shape[:3], self.label_space.dtype)
+        probabilities = []
+        for start in range(0, len(frames), self.batch_size):
+            batch = torch.from_numpy(
+                np.array(frames[start : start + self.batch_size])
+            )  # a copy: frames may be read-only
+            scores = self._scores(batch.to(self.device))
+            for row, frame_scores in enumerate(scores):
+                labels[start + row] = argmax_at_size(frame_scores, size).to("cpu", torch.int32).numpy()
+            if self.want_probabilities:
+                probabilities.append(self._normalized(scores).to("cpu", torch.float16).numpy())
+        return BaseLabels(labels, np.concatenate(probabilities) if probabilities else None)
+
+    @property
+    def _is_universal(self) -> bool:
+        return type(self._model.config) in transformers.MODEL_FOR_UNIVERSAL_SEGMENTATION_MAPPING
+
+    def _normalized(self, scores: torch.Tensor) -> torch.Tensor:
+        """Class scores (B, C, h, w) to probabilities: logits by softmax, masses of queries by their sum.
+
+        Where no query claims a pixel, all classes are equally likely.
+        """
+        if self._is_universal:
+            shifted = scores + NOBODYS_MASS
+            return shifted / shifted.sum(1, keepdim=True)
+        return scores.softmax(1)
+
+    @torch.inference_mode()
+    def _scores(self, frames: torch.Tensor) -> torch.Tensor:
+        """Run the model on uint8 (B, H, W, 3); return class scores, float32 (B, C, h, w), of the whole frame."""
+        size = (int(frames.shape[1]), int(frames.shape[2]))
+        inputs = self._preprocessing(frames).to(self.dtype)
+        outputs = _forward(self._model, inputs, self._task_tokens)
+        scores = self._semantic_scores(outputs) if self._is_universal else outputs.logits.float()
+        if scores.shape[1] != self.label_space.num_classes:
+            raise WeightsError(
+                f"{self.location.id} scores {scores.shape[1]} classes, but its config.json names "
+                f"{self.label_space.num_classes}"
+            )
+        if not torch.isfinite(scores).all():
+            raise WeightsError(
+                f"{self.location.id} gave scores that are not finite numbers in {self.dtype}; try --dtype float32"
+            )
+        patches = self._preprocessing.patches(size)
+        resized = self._preprocessing.resized(size)
+        if patches is not None:
+            return merge_patches(scores, patches, resized)
+        if self._preprocessing.pads:
+            return scores[:, :, : resized[0], : resized[1]]  # the grid is that of the padded input, see below
+        return scores
+
+    def _semantic_scores(self, outputs: Any) -> torch.Tensor:
+        """Add up, per pixel and class, the mask probabilities of the queries weighted by their class probabilities.
+
+        Equals transformers' `post_process_semantic_segmentation` before its last resizing.
+        """
+        is_detr = self._model.config.model_type == "detr"
+        masks = (outputs.pred_masks if is_detr else outputs.masks_queries_logits).float()
+        classes = (outputs.logits if is_detr else outputs.class_queries_logits).float()
+        full_size = self._preprocessing.full_size
+        grid = {"mask2former": MASK2FORMER_GRID, "eomt": full_size, "eomt_dinov3": full_size}.get(
+            self._model.config.model_type
+        )
+        if grid is not None:
+            masks = functional.interpolate(masks, grid, mode="bilinear", align_corners=False)
+        return torch.einsum("bqc,bqhw->bchw", classes.softmax(-1)[..., :-1], masks.sigmoid())  # the last one is "none"
+
+
+def argmax_at_size(scores: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
+    """Return the best class per pixel of scores (C, h, w), resized bilinearly to `size`, as int64 (H, W).
+
+    Works through groups of classes, so 150 classes of a large frame do not have to fit into memory at once; the result
+    is that of resizing them all. Of equal scores the lower class wins.
+    """
+    group = max(1, MAX_UPSAMPLED_VALUES // (size[0] * size[1]))
+    best_score = torch.full(size, -torch.inf, device=scores.device)
+    best_class = torch.zeros(size, dtype=torch.int64, device=scores.device)
+    for first in range(0, len(scores), group):
+        part = functional.interpolate(scores[None, first : first + group], size, mode="bilinear", align_corners=False)[
+            0
+        ]
+        part_score, part_class = part.max(0)
+        is_better = part_score > best_score
+        best_score = torch.where(is_better, part_score, best_score)
+        best_class = torch.where(is_better, part_class + first, best_class)
+    return best_class
+
+
+def merge_patches(scores: torch.Tensor, patches: Patches, size: tuple[int, int]) -> torch.Tensor:
+    """Lay the scores of patches (B * P, C, s, s) side by side to (B, C, h, w); where they overlap they are averaged."""
+    count = len(patches.starts)
+    merged = scores.new_zeros((len(scores) // count, scores.shape[1], *size))
+    layers = scores.new_zeros(size)
+    axis = 2 if patches.along_height else 3
+    for i, start in enumerate(patches.starts):
+        length = min(patches.side, size[axis - 2] - start)
+        merged.narrow(axis, start, length).add_(scores[i::count].narrow(axis, 0, length))
+        layers.narrow(axis - 2, start, length).add_(1)
+    return merged / layers.clamp_min(1)
+
+
+def _forward(model: transformers.PreTrainedModel, inputs: torch.Tensor, task_tokens: torch.Tensor | None) -> Any:
+    if model.config.model_type == "videomt":
+        return model(pixel_values_videos=inputs[None])
+    if task_tokens is not None:
+        return model(pixel_values=inputs, task_inputs=task_tokens.to(inputs.device).expand(len(inputs), -1))
+    return model(pixel_values=inputs)
+
+
+def _load_model(location: ModelLocation, config: Any, preprocessing: Preprocessing) -> transformers.PreTrainedModel:
+    semantic = transformers.MODEL_FOR_SEMANTIC_SEGMENTATION_MAPPING
+    universal = transformers.MODEL_FOR_UNIVERSAL_SEGMENTATION_MAPPING
+    if type(config) in semantic:
+        model_class = semantic[type(config)]
+    elif type(config) in universal:
+        model_class = universal[type(config)]
+    else:
+        raise WeightsError(
+            f"{location.id} is a {config.model_type} model, which does no semantic segmentation in transformers "
+            f"{transformers.__version__}; expected one of {', '.join(_known_model_types())}"
+        )
+    with _failing_as(location), _quiet_transformers(), without_scipy(model_class):
+        model, report = model_class.from_pretrained(
+            location.path, config=config, local_files_only=True, use_safetensors=True, output_loading_info=True,
+            dtype=torch.float32,
+        )  # fmt: skip
+    model.eval().requires_grad_(False)
+    _refuse_untrained_parts(model, set(report["missing_keys"]), location, preprocessing)
+    return model
+
+
+def _refuse_untrained_parts(
+    model: transformers.PreTrainedModel, missing: set[str], location: ModelLocation, preprocessing: Preprocessing
+) -> None:
+    """Refuse weights without, say, a segmentation head: transformers would fill in random numbers.
+
+    Some published files lack parameters that the model never uses (DPT's first fusion layer), so what counts is
+    whether the scores depend on a missing one.
+    """
+    absent = {name: parameter for name, parameter in model.named_parameters() if name in missing}
+    if not absent:
+        return
+    for parameter in absent.values():
+        parameter.requires_grad_(True)
+    inputs = preprocessing(torch.zeros((1, 64, 64, 3), dtype=torch.uint8))
+    tokens = torch.zeros((1, getattr(model.config, "task_seq_len", 1)), dtype=torch.int64)
+    outputs = _forward(model, inputs, tokens if model.config.model_type == "oneformer" else None)
+    scores = [
+        getattr(outputs, name)
+        for name in ("logits", "pred_masks", "class_queries_logits", "masks_queries_logits")
+        if getattr(outputs, name, None) is not None
+    ]
+    total = sum(score.sum() for score in scores)
+    gradients = torch.autograd.grad(total, list(absent.values()), allow_unused=True) if total.requires_grad else ()
+    model.requires_grad_(False)
+    needed = sorted(name for name, gradient in zip(absent, gradients, strict=False) if gradient is not None)
+    if needed:
+        raise WeightsError(
+            f"{location.id} lacks {len(needed)} trained parameters of {type(model).__name__} (first: {needed[0]}): it "
+            f"was saved as {', '.join(model.config.architectures or ['another model'])} and is not trained for "
+            "segmentation"
+        )
+    _log.info("%s lacks %d parameters that it does not use", location.id, len(absent))
+
+
+def _task_tokens(location: ModelLocation, config: Any) -> torch.Tensor:
+    """Return OneFormer's task prompt as token ids (1, task_seq_len), zero where there is none."""
+    with _failing_as(location), _quiet_transformers():
+        tokenizer = transformers.AutoTokenizer.from_pretrained(location.path, local_files_only=True)
+    tokens = tokenizer(
+        ["the task is semantic"], padding="max_length", max_length=config.task_seq_len, truncation=True,
+        return_tensors="pt",
+    )  # fmt: skip
+    prompt: torch.Tensor = tokens["input_ids"] * tokens["attention_mask"]
+    return prompt
+
+
+def _label_space(config: Any, model_id: str) -> LabelSpace:
+    names = tuple(str(config.id2label.get(i, f"class {i}")) for i in range(config.num_labels))
+    set_name, palette = palette_of(names)
+    return LabelSpace(names, palette, name=set_name or model_id)
+
+
+def _known_model_types() -> list[str]:
+    return sorted(
+        config.model_type
+        for mapping in (
+            transformers.MODEL_FOR_SEMANTIC_SEGMENTATION_MAPPING,
+            transformers.MODEL_FOR_UNIVERSAL_SEGMENTATION_MAPPING,
+        )
+        for config in mapping
+    )
+
+
+@contextmanager
+def _failing_as(location: ModelLocation) -> Iterator[None]:
+    """Turn what transformers raises for damaged, foreign or unsupported model folders into one clear error."""
+    try:
+        yield
+    except ImportError as error:
+        reason = str(error).strip().splitlines()[0]
+        raise WeightsError(f"{location.id} needs a package that is not installed or not working: {reason}") from error
+    except (OSError, ValueError, RuntimeError, KeyError, TypeError, safetensors.SafetensorError) as error:
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise WeightsError(f"{location.id} cannot be loaded from {location.path}: {reason}") from error
+
+
+@contextmanager
+def without_scipy(model_class: type[Any]) -> Iterator[None]:
+    """Let a model be built where scipy is not installed.
+
+    The universal models make their training loss together with the model, and the loss asks for scipy, which nothing
+    else of ours needs. The check is passed over while the model is built; only training it would then fail.
+    """
+    module = sys.modules[model_class.__module__]
+    original = getattr(module, "requires_backends", None)
+    if original is None:
+        yield
+        return
+
+    def other_backends(owner: object, backends: Any) -> None:
+        names = [backends] if isinstance(backends, str) else backends
+        original(owner, [name for name in names if name != "scipy"])
+
+    with mock.patch.object(module, "requires_backends", other_backends):
+        yield
+
+
+@contextmanager
+def _quiet_transformers() -> Iterator[None]:
+    """Silence transformers' progress bars and reports while a model loads: we say ourselves what is wrong with it."""
+    transformers_logging = transformers.utils.logging
+    level, had_bar = transformers_logging.get_verbosity(), transformers_logging.is_progress_bar_enabled()
+    transformers_logging.set_verbosity_error()
+    transformers_logging.disable_progress_bar()
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        transformers_logging.set_verbosity(level)
+        if had_bar:
+            transformers_logging.enable_progress_bar()

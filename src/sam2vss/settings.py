@@ -1,0 +1,89 @@
+"""Every default of the method, once, each with its source.
+
+The command line takes its defaults and help texts from here; functions take plain arguments and know nothing of
+these classes. Unknown keys are refused by name.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+VoteScope = Literal["window", "frame"]
+VoteWeight = Literal["majority", "probability"]
+OverlapOrder = Literal["small-on-top", "large-on-top", "confident-on-top", "stable-on-top"]
+
+SAM2_ALIASES = {
+    "sam2.1-tiny": "facebook/sam2.1-hiera-tiny",
+    "sam2.1-small": "facebook/sam2.1-hiera-small",
+    "sam2.1-base-plus": "facebook/sam2.1-hiera-base-plus",
+    "sam2.1-large": "facebook/sam2.1-hiera-large",
+    "sam2-tiny": "facebook/sam2-hiera-tiny",
+    "sam2-small": "facebook/sam2-hiera-small",
+    "sam2-base-plus": "facebook/sam2-hiera-base-plus",
+    "sam2-large": "facebook/sam2-hiera-large",
+}
+SEGMENTER_ALIASES = {
+    "segformer-b0": "nvidia/segformer-b0-finetuned-ade-512-512",
+    "segformer-b1": "nvidia/segformer-b1-finetuned-ade-512-512",
+    "segformer-b2": "nvidia/segformer-b2-finetuned-ade-512-512",
+    "segformer-b3": "nvidia/segformer-b3-finetuned-ade-512-512",
+    "segformer-b4": "nvidia/segformer-b4-finetuned-ade-512-512",
+    "segformer-b5": "nvidia/segformer-b5-finetuned-ade-640-640",
+}
+DEFAULT_SAM2 = "sam2.1-base-plus"  # issue text: the default for a plain `sam2vss refine VIDEO`
+DEFAULT_SEGMENTER = "segformer-b2"  # ours: the middle of the ADE20K family
+
+
+class StrictModel(BaseModel):
+    """Frozen settings that refuse unknown keys."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class MaskletSettings(StrictModel):
+    """How masklets are found on a window's first frame and followed through the window."""
+
+    window: int = Field(32, ge=1, description="Frames per window")  # paper Sec. 3.1, Table 4
+    points: int = Field(16, ge=1, le=256, description="Point grid N x N on a window's first frame")  # Sec. 3.1, Table 5
+    pred_iou: float = Field(0.6, ge=0, le=1, description="Predicted-IoU threshold")  # paper Sec. 3.1, Table 6
+    stability: float = Field(0.8, ge=0, le=1, description="Stability-score threshold")  # paper Sec. 3.1, Table 7
+    stability_offset: float = Field(0.9, ge=0, description="Stability offset, in logits")  # paper Sec. 3.1
+    box_nms: float = Field(0.7, ge=0, le=1, description="Box IoU above which NMS drops a mask")  # Meta's AMG default
+
+
+class VoteSettings(StrictModel):
+    """How masklets vote and how their classes are painted."""
+
+    vote: VoteScope = Field("window", description="One class per masklet and window, or per frame")  # DESIGN decision 5
+    vote_weight: VoteWeight = Field("majority", description="Count labels (Eq. 2) or add probabilities")  # paper Eq. 2
+    min_share: float = Field(
+        0.0, ge=0, le=1, description="Below this vote share the base labels stay"
+    )  # ours; 0 = paper
+    overlap: OverlapOrder = Field("small-on-top", description="Which masklet wins where several overlap")  # ours
+
+
+Preset = Literal["paper", "cpu"]
+
+
+@dataclass(frozen=True)
+class PresetValues:
+    """What a preset changes; options given by name win over it."""
+
+    masklets: dict[str, int | float]
+    image_size: int | None = None
+
+
+PRESETS: dict[Preset, PresetValues] = {
+    "paper": PresetValues({}),  # the defaults above
+    "cpu": PresetValues({"points": 12}, image_size=512),  # DESIGN decision 4; lossy: SAM 2 is trained at 1024
+}
+
+
+def apply_preset(
+    preset: Preset, masklets: MaskletSettings, image_size: int | None
+) -> tuple[MaskletSettings, int | None]:
+    """Fill in a preset's values where an option was not given by name."""
+    values = PRESETS[preset]
+    given = masklets.model_dump(include=masklets.model_fields_set)
+    return MaskletSettings(**{**values.masklets, **given}), image_size or values.image_size

@@ -1,0 +1,1 @@
+"""Sources of masklets other than SAM 2."""

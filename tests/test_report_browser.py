@@ -1,0 +1,319 @@
+"""The report page in a real browser: what stands on the canvases, what the controls do, and that nothing leaves.
+
+Runs where Chromium and playwright are installed, else it is skipped with the reason.
+"""
+
+import json
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from sam2vss.files import safe_name
+from sam2vss.report import write_report
+
+pytestmark = pytest.mark.browser
+
+CHROMIUM_NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
+CHROMIUM_OPTIONS = [
+    "--headless=new",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-dev-shm-usage",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--no-first-run",
+]
+HOSTILE = "<!--<script></script ><img src=x onerror=window.broken=1>\"'"
+SIZE = (12, 16)  # (H, W)
+NUM_FRAMES = 6
+GREY = (100, 100, 100)
+# Two classes share a colour and stay two classes all the same.
+NAMES = ["sky", "road", f"car {HOSTILE}"]
+COLORS = [(10, 20, 30), (200, 100, 50), (200, 100, 50)]
+CORRECTED, MADE_WORSE = (0x1F, 0x6F, 0xEB), (0xFF, 0x7A, 0x00)  # --fixed and --worse of report_page.css
+
+
+def maps(frame: int) -> dict[str, np.ndarray]:
+    """Return the maps of one frame: sky above, road below, a car in the truth, missed by base and found by refined."""
+    truth = np.zeros(SIZE, np.uint8)
+    truth[6:] = 1
+    base, refined = truth.copy(), truth.copy()
+    truth[6:8, frame : frame + 4] = refined[6:8, frame : frame + 4] = 2
+    refined[11, 15] = 0  # one pixel made worse
+    return {"base": base, "labels": refined, "truth": truth}
+
+
+@pytest.fixture(scope="module")
+def page_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    run_dir = tmp_path_factory.mktemp("run")
+    clips = {"street": ("base", "labels", "truth"), HOSTILE: ("labels",)}
+    lines = []
+    for clip, folders in clips.items():
+        for i in range(NUM_FRAMES):
+            for folder in folders:
+                path = run_dir / folder / safe_name(clip) / f"{i:04d}.png"
+                path.parent.mkdir(parents=True, exist_ok=True)
+                Image.fromarray(maps(i)[folder]).save(path)
+            picture = run_dir / "preview" / safe_name(clip) / f"{i:04d}.jpg"
+            picture.parent.mkdir(parents=True, exist_ok=True)
+            if clip == "street":
+                Image.new("RGB", SIZE[::-1], GREY).save(picture, quality=100)
+        series = {key: [0.1 * i for i in range(NUM_FRAMES)] for key in ("coverage", "flip_base", "flip_refined")}
+        window = {"video": clip, "start": 0, "frames": [f"{i:04d}" for i in range(NUM_FRAMES)], **series}
+        lines.append({**window, "num_masklets": 1, "masklets": [{"id": 1, "class": 2, "vote_share": 0.5}]})
+    classes = [{"id": i, "name": NAMES[i], "color": COLORS[i]} for i in range(3)]
+    info = {"status": "done", "label_set": {"classes": classes}, "clips": [{"name": clip, "fps": 25} for clip in clips]}
+    (run_dir / "run.json").write_text(json.dumps(info))
+    (run_dir / "windows.jsonl").write_text("\n".join(json.dumps(line) for line in lines))
+    return write_report(run_dir)
+
+
+@pytest.fixture(scope="module")
+def chromium() -> Iterator[Any]:
+    sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    executable = next((found for name in CHROMIUM_NAMES if (found := shutil.which(name))), None)
+    if executable is None:
+        pytest.skip("no Chromium on this machine (Debian: apt-get install chromium)")
+    with sync_api.sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=executable, args=CHROMIUM_OPTIONS)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture(scope="module")
+def tab(chromium: Any) -> Any:
+    return chromium.new_page()
+
+
+@pytest.fixture
+def page(tab: Any, page_file: Path) -> Iterator[Any]:
+    """Load the page anew and record what it asks for and complains about: nothing but itself, and nothing."""
+    requests: list[str] = []
+    complaints: list[str] = []
+    listeners = {
+        "request": lambda request: requests.append(request.url),
+        "pageerror": lambda error: complaints.append(str(error)),
+        "console": lambda message: complaints.append(message.text),
+    }
+    for event, listener in listeners.items():
+        tab.on(event, listener)
+    tab.set_viewport_size({"width": 1280, "height": 900})
+    tab.goto(page_file.as_uri())
+    wait_for_frame(tab, 0)
+    yield tab
+    for event, listener in listeners.items():
+        tab.remove_listener(event, listener)
+    assert [url for url in requests if not url.startswith(("data:", "blob:"))] == [page_file.as_uri()]
+    # The advice is about the pixels that these tests read.
+    assert [text for text in complaints if "willReadFrequently" not in text] == []
+
+
+def wait_for_frame(page: Any, position: int) -> None:
+    page.wait_for_selector(f'#viewer[data-frame="{position}"]')
+
+
+def canvas(page: Any, panel: str) -> np.ndarray:
+    """Return the pixels of a panel, uint8 (H, W, 4)."""
+    values = page.evaluate(
+        """(panel) => {
+            const canvas = document.querySelector(`canvas[data-panel="${panel}"]`);
+            return [...canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height).data];
+        }""",
+        panel,
+    )
+    return np.array(values, np.uint8).reshape(*SIZE, 4)
+
+
+def set_range(page: Any, selector: str, value: float) -> None:
+    page.locator(selector).fill(str(value))
+
+
+def toggle(page: Any, layer: str) -> None:
+    page.locator(f'label:has(input[data-layer="{layer}"])').click()
+
+
+def colored(labels: np.ndarray) -> np.ndarray:
+    return np.array(COLORS, np.uint8)[labels]
+
+
+def hover(page: Any, panel: str, x: int, y: int) -> None:
+    """Put the mouse on the middle of picture pixel (x, y) of a panel."""
+    box = page.locator(f'canvas[data-panel="{panel}"]').bounding_box()
+    page.mouse.move(box["x"] + (x + 0.5) * box["width"] / SIZE[1], box["y"] + (y + 0.5) * box["height"] / SIZE[0])
+
+
+def hovered(page: Any, panel: str) -> str:
+    return str(page.locator(f'output[data-hover="{panel}"]').inner_text()).strip()
+
+
+def test_labels_at_full_opacity_have_the_exact_colours_of_the_palette(page: Any) -> None:
+    set_range(page, "#opacity", 1)
+    for position in (0, 4):
+        set_range(page, "#frame-slider", position)
+        wait_for_frame(page, position)
+        for panel, folder in {"base": "base", "refined": "labels", "truth": "truth"}.items():
+            pixels = canvas(page, panel)
+            assert (pixels[..., :3] == colored(maps(position)[folder])).all(), (panel, position)
+            assert (pixels[..., 3] == 255).all()
+    assert page.locator("#frame-name").inner_text() == "frame 0004 · 5 of 6 · 0.16 s"  # 4 / 25 s
+
+
+def test_layer_toggles_change_what_the_canvas_holds(page: Any) -> None:
+    set_range(page, "#opacity", 1)
+    toggle(page, "labels")
+    assert (np.abs(canvas(page, "refined")[..., :3].astype(int) - GREY) <= 2).all()  # the picture, a JPEG
+    toggle(page, "picture")
+    assert (canvas(page, "refined") == 0).all()
+    toggle(page, "labels")
+    assert (canvas(page, "refined")[..., :3] == colored(maps(0)["labels"])).all()
+
+
+def test_half_opacity_mixes_labels_and_picture(page: Any) -> None:
+    set_range(page, "#opacity", 0.5)
+    expected = (colored(maps(0)["base"]).astype(int) + GREY) / 2
+    assert (np.abs(canvas(page, "base")[..., :3] - expected) <= 3).all()
+
+
+def test_contours_follow_the_borders_between_classes(page: Any) -> None:
+    set_range(page, "#opacity", 1)
+    toggle(page, "contours")
+    is_white = (canvas(page, "base")[..., :3] == 255).all(-1)
+    # Base: sky in rows 0-5, road in rows 6-11; the contour lies on the last row of sky.
+    assert is_white.sum(axis=1).tolist() == [0] * 5 + [16] + [0] * 6
+
+
+def test_changed_pixels_are_told_apart_by_the_truth(page: Any) -> None:
+    toggle(page, "picture")
+    toggle(page, "changed")
+    pixels = canvas(page, "refined")[..., :3]
+    is_corrected = (pixels == CORRECTED).all(-1)
+    expected = maps(0)["labels"] == 2
+    assert (is_corrected == expected).all()
+    assert (pixels[11, 15] == MADE_WORSE).all()
+    key = page.locator("#changed-key").inner_text()
+    # 8 of 192 pixels = 4.2 %, 1 of 192 = 0.5 %
+    assert "corrected 4.2 %" in key
+    assert "made worse 0.5 %" in key
+
+
+def test_play_advances_frames_and_pause_stops_them(page: Any) -> None:
+    seen = page.evaluate(
+        """() => new Promise((resolve) => {
+            const seen = [];
+            const viewer = document.querySelector("#viewer");
+            const note = () => seen.push(Number(viewer.dataset.frame)) === 8 && resolve(seen);
+            new MutationObserver(note).observe(viewer, { attributes: true });
+            setTimeout(() => resolve(seen), 10000);
+            document.querySelector("#play").click();
+        })"""
+    )
+    assert seen == [1, 2, 3, 4, 5, 0, 1, 2]
+    assert page.locator("#play").get_attribute("aria-pressed") == "true"
+    page.locator("#play").click()
+    stopped = page.locator("#frame-slider").input_value()
+    page.wait_for_timeout(150)  # more than three frames at 25 a second
+    assert page.locator("#frame-slider").input_value() == stopped
+
+
+def test_keys_step_jump_and_play(page: Any) -> None:
+    for key, position in {"ArrowRight": 1, "End": 5, "ArrowLeft": 4, "Home": 0}.items():
+        page.keyboard.press(key)
+        wait_for_frame(page, position)
+    page.keyboard.press(" ")
+    page.wait_for_selector('#viewer:not([data-frame="0"])')
+    assert page.locator("#play").inner_text() == "Pause"
+    page.keyboard.press(" ")
+    assert page.locator("#play").inner_text() == "Play"
+    page.locator("#legend button").first.focus()
+    page.keyboard.press(" ")  # belongs to the button that has the focus
+    assert page.locator("#legend button").first.get_attribute("aria-pressed") == "true"
+    assert page.locator("#play").inner_text() == "Play"
+
+
+def test_hover_names_the_class_in_every_panel_even_where_colours_are_equal(page: Any) -> None:
+    hover(page, "base", x=1, y=6)
+    assert [hovered(page, panel) for panel in ("base", "refined", "truth")] == ["road", NAMES[2], NAMES[2]]
+    hover(page, "truth", x=1, y=2)
+    assert [hovered(page, panel) for panel in ("base", "refined", "truth")] == ["sky"] * 3
+
+
+def test_zoom_magnifies_around_the_middle_and_hover_follows(page: Any) -> None:
+    set_range(page, "#opacity", 1)
+    set_range(page, "#zoom", 2)
+    # 16 x 12 pixels at zoom 2 around the middle show columns 4-11 and rows 3-8, each doubled.
+    expected = colored(maps(0)["base"][3:9, 4:12]).repeat(2, axis=0).repeat(2, axis=1)
+    assert (canvas(page, "base")[..., :3] == expected).all()
+    hover(page, "base", x=15, y=6)  # picture pixel (11, 6)
+    assert hovered(page, "base") == "road"
+    hover(page, "base", x=15, y=5)  # picture pixel (11, 5)
+    assert hovered(page, "base") == "sky"
+    page.keyboard.press("Shift+ArrowUp")  # by an eighth of the 8 columns shown: one pixel
+    assert (canvas(page, "base")[..., :3] == colored(maps(0)["base"][2:8, 4:12]).repeat(2, 0).repeat(2, 1)).all()
+
+
+def test_legend_shows_shares_and_isolates_a_class(page: Any) -> None:
+    set_range(page, "#opacity", 1)
+    toggle(page, "picture")
+    button = page.locator('#legend button[data-class="2"]')
+    # The car has 8 of 192 pixels, 4.2 %, in refined and truth, none in base.
+    assert [text.strip() for text in button.locator("b").all_inner_texts()] == ["0.0", "4.2", "4.2"]
+    button.click()
+    assert button.get_attribute("aria-pressed") == "true"
+    assert ((canvas(page, "refined")[..., 3] == 255) == (maps(0)["labels"] == 2)).all()
+    button.click()
+    assert (canvas(page, "refined")[..., 3] == 255).all()
+
+
+def test_plots_seek_where_they_are_clicked_and_carry_a_cursor(page: Any) -> None:
+    plot = page.locator('figure[data-plot="coverage"] svg')
+    before = plot.locator(".cursor").get_attribute("x1")
+    box = plot.bounding_box()
+    plot.click(position={"x": box["width"] - 9, "y": 40})  # right end
+    wait_for_frame(page, 5)
+    assert float(plot.locator(".cursor").get_attribute("x1")) > float(before)
+    reading = page.locator('output[data-series="coverage"]').inner_text()
+    assert reading == "50.0 % (mean 25.0 %)"
+    assert page.locator('figure[data-plot="changed"]').count() == 0  # the run has no such series
+
+
+def test_another_clip_has_its_own_panels_and_its_name_stays_text(page: Any) -> None:
+    page.locator("#clip-select").select_option("1")
+    page.wait_for_selector('#viewer[data-clip="1"][data-frame="0"]')
+    page.wait_for_selector("#legend button:nth-child(3)")
+    assert page.locator("#clip-select option").nth(1).inner_text() == HOSTILE
+    assert page.evaluate("window.broken") is None
+    assert page.locator('canvas[data-panel="refined"]').is_visible()
+    assert not page.locator('canvas[data-panel="truth"]').is_visible()
+    assert page.locator('[data-panel-box="refined"] .no-picture').is_visible()
+    assert NAMES[2] in page.locator("#masklet-table").inner_text()
+
+
+@pytest.mark.parametrize("width", [1280, 400])
+def test_page_is_never_wider_than_the_window(page: Any, width: int) -> None:
+    page.set_viewport_size({"width": width, "height": 800})
+    two_frames = "new Promise((resolve) => requestAnimationFrame(() => requestAnimationFrame(resolve)))"
+    page.evaluate(two_frames)  # the plots are drawn anew
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    lefts = {page.locator(f'canvas[data-panel="{panel}"]').bounding_box()["x"] for panel in ("base", "truth")}
+    assert len(lefts) == (1 if width == 400 else 2)  # stacked or side by side
+
+
+def test_a_browser_that_falsifies_canvas_pixels_is_called_out(chromium: Any, page: Any, page_file: Path) -> None:
+    assert not page.locator("#canvas-warning").is_visible()
+    tab = chromium.new_page()
+    tab.add_init_script(
+        """const read = CanvasRenderingContext2D.prototype.getImageData;
+        CanvasRenderingContext2D.prototype.getImageData = function (...box) {
+            const image = read.apply(this, box);
+            image.data[40] ^= 1;
+            return image;
+        };"""
+    )
+    tab.goto(page_file.as_uri())
+    tab.wait_for_selector("#canvas-warning", state="visible", timeout=10_000)
+    tab.close()
