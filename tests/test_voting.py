@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sam2vss import refine
+from sam2vss import voting
 from sam2vss.errors import LabelError, SettingsError, ShapeError
 from sam2vss.types import BaseLabels, LabelSpace, MaskletWindow
 from sam2vss.voting import (
@@ -288,7 +288,7 @@ def test_masks_pooled_in_groups_give_the_same_votes(monkeypatch):
     window = MaskletWindow.from_masks(rng.random((7, 1, 9, 9)) < 0.5)
     probabilities = rng.random((1, 3, 4, 4)).astype(np.float32)
     at_once = add_probabilities(window, probabilities)
-    monkeypatch.setattr(refine, "_POOLED_VALUES", 3 * 16)  # 3 masks of 16 values a group: 3 + 3 + 1
+    monkeypatch.setattr(voting, "_POOLED_VALUES", 3 * 16)  # 3 masks of 16 values a group: 3 + 3 + 1
     np.testing.assert_allclose(add_probabilities(window, probabilities), at_once, rtol=1e-6)
 
 

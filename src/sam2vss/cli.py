@@ -113,6 +113,7 @@ def refine(
     """
     from .console import RunBars, print_problem, print_summary, stderr
     from .media import find_clips
+    from .refiner import check_image_size
 
     _limit_noise()
     started = time.monotonic()
@@ -125,6 +126,8 @@ def refine(
         clips, out = clips[index - 1 :: count], out / f"shard-{index}-of-{count}"
         if not clips:
             raise SettingsError(f"--shard {shard} has no clips: there are fewer clips than parts")
+    if tracker == "sam2":
+        check_image_size(image_size)
     if dry_run:
         return _print_plan(clips, sam2 if tracker == "sam2" else None, masklets, image_size, device)
 
@@ -135,7 +138,8 @@ def refine(
 
     device = choose_device(device)
     dtype_name = str(choose_dtype(dtype, device)).removeprefix("torch.")
-    stderr.print(f"mode exact on {device}, {dtype_name}; masklets: {sam2 if tracker == 'sam2' else 'none'}")
+    chosen = sam2 if tracker == "sam2" else "none"
+    stderr.print(f"mode exact on {device}, {dtype_name}; masklets: {chosen}", markup=False)
     base, base_weights = _load_base(labels, segmenter, label_set, device, dtype_name, votes)
     check_clips(clips, base)
     bars = RunBars()
@@ -221,11 +225,15 @@ def evaluate(
     space = stored_label_space(truth, label_set)
     other = None if prediction_label_set is None else LabelSpace.from_json(prediction_label_set)
     result = evaluate_folders(truth, predictions, space, other, protocol, windows, only or None)
-    print_rows(scores_table({str(predictions): result.scores}), f"{result.frames} frames, protocol {protocol}, percent")
+    print_rows(
+        scores_table({predictions.resolve().name: result.scores}),
+        f"{result.frames} frames, protocol {protocol}, percent",
+    )
     if per_class:
         rows = [["class", "IoU", "share of truth"]]
         content = result.to_json()["per_class"]
-        rows += [[name, _percent(entry.get("IoU")), _percent(entry.get("share"))] for name, entry in content.items()]
+        total = max(1, sum(entry["pixels"] for entry in content.values()))
+        rows += [[name, _percent(entry["IoU"]), _percent(entry["pixels"] / total)] for name, entry in content.items()]
         print_rows(rows)
     for warning in result.warnings:
         print_problem(warning)
@@ -308,7 +316,7 @@ def doctor(*, json_output: Annotated[bool, Parameter(name="--json", negative="")
     if json_output:
         print(json.dumps(checks.to_json(found), indent=2))
     else:
-        print_rows(checks.rows(found))
+        print_rows([["check", "state", "found"], *checks.rows(found)])
     return EXIT_DONE
 
 
@@ -360,11 +368,17 @@ def launch(
     config
         YAML file of options, such as "window: 16"; the command line wins over it.
     """
+    app.config = ()  # that of an earlier call in this process
     if config is not None:
+        import yaml
         from cyclopts.config import Yaml
 
         if not config.is_file():
             raise SettingsError(f"--config {config} does not exist")
+        try:
+            yaml.safe_load(config.read_text(encoding="utf-8"))
+        except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+            raise SettingsError(f"--config {config} cannot be read as YAML: {error}") from error
         app.config = (Yaml(config, use_commands_as_keys=False),)
     code = app(tokens, exit_on_error=False, print_error=False, result_action="return_value")
     return code if isinstance(code, int) else EXIT_DONE
@@ -415,10 +429,9 @@ def _print_error(kind: str, text: str) -> None:
 
 
 def _limit_noise() -> None:
-    """Keep the libraries' own bars and telemetry off; must come before they are imported."""
+    """Keep the libraries' chatter and telemetry off; must come before they are imported."""
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
-    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "0")
 
 
 def _parse_shard(text: str) -> tuple[int, int]:
@@ -482,7 +495,7 @@ def _print_plan(
         lengths += [window.length for window in windows]
         height, width = clip.size
         rows.append([clip.name, f"{width}x{height}", str(frames or "unknown"), str(len(windows) or "unknown")])
-    print_rows(rows, f"{len(clips)} clips")
+    print_rows(rows, f"{len(clips)} clip{'s' * (len(clips) != 1)}")
     if sam2 is None:
         return EXIT_DONE
     from .refiner import find_sam2
@@ -496,7 +509,10 @@ def _print_plan(
         flops = sum(cost.window_flops(length, count) for length in lengths)
         state = f"{count * cost.state_bytes / 2**20:.0f} MiB"
         rows.append([f"{count} masklets", f"{flops / 1e12:.3g} TFLOP", _duration(flops / speed), state])
-    print_rows(rows, f"tracking with {sam2} on {device}, about {speed / 1e9:.0f} GFLOP/s; base labels come on top")
+    unknown = sum(not clip.num_frames_estimate for clip in clips)
+    left_out = f"; {unknown} of {len(clips)} clips are of unknown length and left out" if unknown else ""
+    title = f"tracking with {sam2} on {device}, about {speed / 1e9:.0f} GFLOP/s; base labels come on top{left_out}"
+    print_rows(rows, title)
     return EXIT_DONE
 
 

@@ -66,9 +66,9 @@ class RunBars:
 
 def print_rows(rows: Sequence[Sequence[str]], title: str | None = None, console: Console = stdout) -> None:
     """Print rows of text, the first one being the header, the first column left-aligned."""
-    table = Table(title=title, title_justify="left")
+    table = Table(title=None if title is None else escape(title), title_justify="left")
     for number, head in enumerate(rows[0]):
-        table.add_column(head, justify="right" if number else "left", overflow="fold")
+        table.add_column(escape(head), justify="right" if number else "left", overflow="fold")
     for row in rows[1:]:
         table.add_row(*(escape(cell) for cell in row))
     console.print(table)

@@ -8,6 +8,7 @@ if TYPE_CHECKING:
     import torch
 
 DTYPES = ("float32", "bfloat16", "float16")
+DEVICE_TYPES = ("cpu", "cuda", "mps")
 
 
 def choose_device(name: str = "auto") -> str:
@@ -23,7 +24,9 @@ def choose_device(name: str = "auto") -> str:
     try:
         device = torch.device(name)
     except RuntimeError as error:
-        raise SettingsError(f"--device {name} is not a device, expected auto, cpu, cuda, cuda:1, mps ...") from error
+        raise SettingsError(f"--device {name} is not a device, expected auto, cpu, cuda, cuda:1, mps") from error
+    if device.type not in DEVICE_TYPES:
+        raise SettingsError(f"--device {name} cannot be used, expected auto, cpu, cuda, cuda:1, mps")
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         raise SettingsError(f"--device {name} was asked for, but {torch.cuda.device_count()} CUDA devices are here")
     if device.type == "mps" and not torch.backends.mps.is_available():
@@ -40,7 +43,7 @@ def choose_dtype(name: str, device: str) -> "torch.dtype":
     import torch
 
     if name == "auto":
-        return torch.float32 if device == "cpu" else torch.bfloat16
+        return torch.float32 if torch.device(device).type == "cpu" else torch.bfloat16
     if name not in DTYPES:
         raise SettingsError(f"--dtype {name} is unknown, expected auto, {', '.join(DTYPES)}")
     dtype: torch.dtype = getattr(torch, name)

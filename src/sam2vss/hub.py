@@ -8,7 +8,9 @@ asked for are never taken instead: what cannot be had is an error that names the
 import difflib
 import importlib
 import json
-from collections.abc import Mapping, Sequence
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,7 +24,7 @@ PICKLE_SUFFIXES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
 WAYS_OUT = (
     "Ways out: pass a local folder with config.json and model.safetensors instead of the name; or fill the cache once "
     "where there is a network (HF_HOME names it) and set HF_HUB_OFFLINE=1; or use what needs no download: "
-    "`--sam2 nano` or `--tracker superpixel` in place of SAM 2, `--labels DIR` in place of a segmentation model."
+    "`--sam2 nano` (small, bundled) in place of SAM 2, `--labels DIR` in place of a segmentation model."
 )
 
 
@@ -262,3 +264,22 @@ def _transport_error() -> type[Exception]:
 
 def _reason(error: Exception) -> str:
     return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
+@contextmanager
+def quiet_transformers() -> Iterator[None]:
+    """Silence transformers' progress bars and reports while a model loads: we say ourselves what is wrong with it."""
+    import transformers
+
+    transformers_logging = transformers.utils.logging
+    level, had_bar = transformers_logging.get_verbosity(), transformers_logging.is_progress_bar_enabled()
+    transformers_logging.set_verbosity_error()
+    transformers_logging.disable_progress_bar()
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        transformers_logging.set_verbosity(level)
+        if had_bar:
+            transformers_logging.enable_progress_bar()

@@ -7,7 +7,7 @@ folder that can be interrupted and resumed.
 import logging
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -176,8 +176,9 @@ def refine_run(
     try:
         for clip in clips:
             _refine_one(run, clip, base, tracker, window_length, rule, overlay, progress, truth, summary)
-    except (Sam2VssError, KeyboardInterrupt):
-        run.finish("incomplete")
+    except BaseException:
+        with suppress(Sam2VssError):  # on a full disk this fails too; the error that led here says more
+            run.finish("incomplete")
         raise
     _summarise(run, clips, summary)
     run.finish("incomplete" if summary.problems else "done")

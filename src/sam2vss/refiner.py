@@ -91,11 +91,14 @@ class Refiner:
         """
         if isinstance(source, np.ndarray):
             frames, name = _frames_of(source), "clip"
-            if not isinstance(labels, np.ndarray):
-                raise SettingsError("frames given as an array need labels given as an array")
-            base: BaseLabelSource = ArrayLabels(labels, _label_space(label_set, labels))
-            if len(labels) != len(source):
-                raise ShapeError(f"there are {len(source)} frames and {len(labels)} label maps, expected one each")
+            if isinstance(labels, str | Path):
+                raise SettingsError("frames given as an array need labels given as an array or as a source of labels")
+            if isinstance(labels, np.ndarray):
+                base: BaseLabelSource = ArrayLabels(labels, _label_space(label_set, labels))
+                if len(labels) != len(source):
+                    raise ShapeError(f"there are {len(source)} frames and {len(labels)} label maps, expected one each")
+            else:
+                base = labels
         else:
             clips = find_clips(source)
             if len(clips) != 1:
@@ -189,11 +192,10 @@ def load_tracker(
     from .sam2.model import Sam2Network
     from .sam2.tracker import Sam2Tracker
 
+    check_image_size(image_size)
     device = choose_device(device)
     network = Sam2Network.from_folder(location.path, device, choose_dtype(dtype, device))
     if image_size is not None:
-        if image_size % 32 or image_size < 64:
-            raise SettingsError(f"--image-size {image_size} is not a multiple of 32 from 64 on")
         network.set_image_size(image_size)
     return Sam2Tracker(
         network,
@@ -203,6 +205,12 @@ def load_tracker(
         stability_offset=masklets.stability_offset,
         box_nms=masklets.box_nms,
     )
+
+
+def check_image_size(image_size: int | None) -> None:
+    """Raise `SettingsError` if SAM 2 cannot work at this square size; None stands for the model's own."""
+    if image_size is not None and (image_size % 32 or image_size < 64):
+        raise SettingsError(f"--image-size {image_size} is not a multiple of 32 from 64 on")
 
 
 def _frames_of(frames: np.ndarray) -> Iterator[Frame]:

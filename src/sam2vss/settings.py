@@ -86,4 +86,4 @@ def apply_preset(
     """Fill in a preset's values where an option was not given by name."""
     values = PRESETS[preset]
     given = masklets.model_dump(include=masklets.model_fields_set)
-    return MaskletSettings(**{**values.masklets, **given}), image_size or values.image_size
+    return MaskletSettings(**{**values.masklets, **given}), values.image_size if image_size is None else image_size

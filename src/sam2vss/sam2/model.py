@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..errors import WeightsError
+from ..hub import quiet_transformers
 
 PIXEL_MEAN = (0.485, 0.456, 0.406)  # ImageNet, SAM 2's training and inference configuration
 PIXEL_STD = (0.229, 0.224, 0.225)
@@ -88,9 +89,10 @@ class Sam2Network(nn.Module):
         from transformers import Sam2VideoModel
 
         try:
-            model, report = Sam2VideoModel.from_pretrained(
-                str(folder), local_files_only=True, use_safetensors=True, output_loading_info=True, dtype=dtype
-            )
+            with quiet_transformers():
+                model, report = Sam2VideoModel.from_pretrained(
+                    str(folder), local_files_only=True, use_safetensors=True, output_loading_info=True, dtype=dtype
+                )
         except (OSError, ValueError, RuntimeError, SafetensorError) as error:
             raise WeightsError(f"{folder} cannot be loaded as a SAM 2 video model: {error}") from error
         if report["missing_keys"] or report["mismatched_keys"]:

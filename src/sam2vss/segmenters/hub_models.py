@@ -6,7 +6,6 @@ the scores are brought to the size of the frame and the best class of each pixel
 
 import logging
 import sys
-import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,7 +20,7 @@ from torch.nn import functional
 
 from ..devices import choose_device, choose_dtype
 from ..errors import SettingsError, ShapeError, WeightsError
-from ..hub import ModelLocation, resolve_model
+from ..hub import ModelLocation, quiet_transformers, resolve_model
 from ..settings import SEGMENTER_ALIASES
 from ..types import BaseLabels, LabelSpace
 from .palettes import palette_of
@@ -246,7 +245,7 @@ def _load_model(location: ModelLocation, config: Any, preprocessing: Preprocessi
             f"{location.id} is a {config.model_type} model, which does no semantic segmentation in transformers "
             f"{transformers.__version__}; expected one of {', '.join(_known_model_types())}"
         )
-    with _failing_as(location), _quiet_transformers(), without_scipy(model_class):
+    with _failing_as(location), quiet_transformers(), without_scipy(model_class):
         model, report = model_class.from_pretrained(
             location.path, config=config, local_files_only=True, use_safetensors=True, output_loading_info=True,
             dtype=torch.float32,
@@ -292,7 +291,7 @@ def _refuse_untrained_parts(
 
 def _task_tokens(location: ModelLocation, config: Any) -> torch.Tensor:
     """Return OneFormer's task prompt as token ids (1, task_seq_len), zero where there is none."""
-    with _failing_as(location), _quiet_transformers():
+    with _failing_as(location), quiet_transformers():
         tokenizer = transformers.AutoTokenizer.from_pretrained(location.path, local_files_only=True)
     tokens = tokenizer(
         ["the task is semantic"], padding="max_length", max_length=config.task_seq_len, truncation=True,
@@ -351,20 +350,3 @@ def without_scipy(model_class: type[Any]) -> Iterator[None]:
 
     with mock.patch.object(module, "requires_backends", other_backends):
         yield
-
-
-@contextmanager
-def _quiet_transformers() -> Iterator[None]:
-    """Silence transformers' progress bars and reports while a model loads: we say ourselves what is wrong with it."""
-    transformers_logging = transformers.utils.logging
-    level, had_bar = transformers_logging.get_verbosity(), transformers_logging.is_progress_bar_enabled()
-    transformers_logging.set_verbosity_error()
-    transformers_logging.disable_progress_bar()
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        transformers_logging.set_verbosity(level)
-        if had_bar:
-            transformers_logging.enable_progress_bar()

@@ -7,7 +7,7 @@ run goes on where it stopped), `metrics.jsonl`, and at the end the two model fol
 import json
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -15,6 +15,7 @@ import numpy as np
 import torch
 
 from ..datasets.synthetic import CLASS_NAMES, TRAIN_SEEDS, VALIDATION_SEEDS
+from ..errors import RunError
 from ..sam2.model import Sam2Network
 from .nano_configs import NANO_IMAGE_SIZE, sam2_nano_config, segformer_nano_config
 from .nano_sam2 import (
@@ -22,6 +23,7 @@ from .nano_sam2 import (
     MEMORY_STAGES,
     AuxiliaryHeads,
     Stage,
+    match_memory_norm,
     one_click_iou,
     train_image_path,
     train_memory_path,
@@ -76,9 +78,13 @@ def train_nano(
 ) -> None:
     """Train the bundled models and save them under `out/sam2-nano` and `out/segformer-nano`.
 
-    A stage whose checkpoint lies in `out` is not repeated, so an interrupted run can be started again.
+    What is finished in `out` is not repeated, so an interrupted run can be started again.
+
+    Raises:
+        RunError: If `out` was begun with another recipe or seed.
     """
     out.mkdir(parents=True, exist_ok=True)
+    _check_recipe(out, recipe, seed)
     started = time.monotonic()
 
     def report(entry: dict[str, Any]) -> None:
@@ -96,13 +102,24 @@ def train_nano(
         _train_sam2(out, images, recipe, seed, report)
 
 
+def _check_recipe(out: Path, recipe: NanoRecipe, seed: int) -> None:
+    """Note what the checkpoints in a folder belong to; those of a smoke run must not pass for trained ones."""
+    path = out / "recipe.json"
+    text = json.dumps({"seed": seed, "recipe": asdict(recipe)}, indent=2) + "\n"
+    if path.exists() and path.read_text(encoding="utf-8") != text:
+        raise RunError(f"{out} holds checkpoints of another recipe or seed ({path}); choose another --out")
+    path.write_text(text, encoding="utf-8")
+
+
 def _train_segformer(out: Path, images: SceneBank, recipe: NanoRecipe, seed: int, report: Progress) -> None:
     from transformers import SegformerForSemanticSegmentation
 
+    folder = out / "segformer-nano"
+    if (folder / "preprocessor_config.json").exists():  # written last
+        return
     torch.manual_seed(seed)
     model = SegformerForSemanticSegmentation(segformer_nano_config(CLASS_NAMES))
     train_segformer(model, images, recipe.segformer_steps, seed, report)
-    folder = out / "segformer-nano"
     model.half().save_pretrained(folder)
     preprocessing = {
         "image_processor_type": "SegformerImageProcessor",
@@ -151,6 +168,7 @@ def _train_sam2(out: Path, images: SceneBank, recipe: NanoRecipe, seed: int, rep
         save(f"image{number}")
     clips = render_bank(TRAIN_SEEDS[-recipe.clip_scenes :], 8, 3, BANK_SIZE)
     report({"rendered": "clips", "frames": clips.frames.shape[0] * clips.frames.shape[1]})
+    match_memory_norm(network, images)
     for number, stage in enumerate(recipe.memory_stages):
         if load(f"memory{number}"):
             continue

@@ -46,8 +46,9 @@ IMAGE_STAGES = (
     Stage(steps=1500, size=384, images=4, prompts=14, rate=6e-4, warm_up=50),
 )
 MEMORY_STAGES = (
-    Stage(steps=700, size=256, images=5, prompts=6, rate=6e-4, warm_up=100),
-    Stage(steps=300, size=384, images=5, prompts=5, rate=3e-4, warm_up=30),
+    Stage(steps=800, size=192, images=5, prompts=8, rate=8e-4, warm_up=100),
+    Stage(steps=400, size=256, images=5, prompts=6, rate=5e-4, warm_up=30),
+    Stage(steps=300, size=384, images=5, prompts=5, rate=4e-4, warm_up=20),
 )
 AUXILIARY_CHANNELS = 16
 
@@ -260,6 +261,19 @@ def clip_loss(network: Sam2Network, batch: ClipBatch, rng: np.random.Generator) 
         pointers.append(network.object_pointer(decoded.tokens[rows, best], is_present))
         spatial.append(network.write_memory(frame.low, hidden, is_present.float() * 2 - 1, binarise=False))
     return torch.stack(losses).mean(), torch.cat(shown_iou).mean()
+
+
+@torch.no_grad()
+def match_memory_norm(network: Sam2Network, bank: SceneBank) -> None:
+    """Let memory attention start as the identity: set its final norm to the features' own scale and offset.
+
+    The decoder has learned on features as the encoder gives them; a norm of unit scale would undo that at first.
+    """
+    frames = torch.from_numpy(bank.frames[:16, 0])
+    low = network.without_memory(network.encode(network.pixels(frames)).low)
+    norm = network.model.memory_attention.layer_norm
+    norm.weight.fill_(low.std(dim=1).mean())
+    norm.bias.copy_(low.mean(dim=1).mean() + network.model.no_memory_embedding.flatten())
 
 
 def train_memory_path(

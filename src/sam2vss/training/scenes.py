@@ -90,7 +90,8 @@ class Augmentation:
         if cut.shape[0] != size:
             method = cv2.INTER_AREA if cut.shape[0] > size else cv2.INTER_LINEAR
             cut = cv2.resize(cut, (size, size), interpolation=method)
-        return np.clip(cut * self.gain + self.bias, 0, 255).astype(np.uint8)
+        light: np.ndarray = np.clip(cut * self.gain + self.bias, 0, 255).astype(np.uint8)
+        return light
 
     def ids(self, ids: np.ndarray, size: int) -> np.ndarray:
         """Return the view of an id map, uint8 (size, size)."""

@@ -1,0 +1,5 @@
+"""`python -m sam2vss`."""
+
+from .cli import main
+
+main()
