@@ -327,7 +327,7 @@ def test_a_source_that_gives_other_frames_than_before_is_refused(tmp_path):
 def test_resuming_with_another_window_length_names_it(tmp_path, whole):
     with pytest.raises(RunError, match=r"settings\.window: 4 in the folder, 5 asked for"):
         run_toy(whole, window=5, resume=True)
-    with pytest.raises(RunError, match="already holds a run .status done, 1 of 1 clips done.: go on with --resume"):
+    with pytest.raises(RunError, match=r"already holds a run \(status done, 1 of 1 clips done\): go on with --resume"):
         run_toy(whole)
 
 
@@ -422,7 +422,7 @@ def test_frames_are_counted_before_a_containers_count_is_held_against_stored_lab
             yield from ToyClip(6).frames()
 
     check_clips([Boasting(10)], labels)
-    with pytest.raises(LabelError, match="clip toy has 7 frames, but .* holds 6 label maps"):
+    with pytest.raises(LabelError, match=r"clip toy has 7 frames, but .* holds 6 label maps"):
         check_clips([ToyClip(7)], labels)
 
 

@@ -39,7 +39,9 @@ app = App(
     name="sam2vss",
     help="Temporally consistent, sharp-edged semantic masks for any video.",
     version=lambda: version("sam2vss"),
+    suppress_keyboard_interrupt=False,  # `run` answers it
 )
+app.meta.suppress_keyboard_interrupt = False
 train = App(name="train", help="Train models.")
 app.command(train)
 
@@ -368,7 +370,6 @@ def launch(
     config
         YAML file of options, such as "window: 16"; the command line wins over it.
     """
-    app.config = ()  # that of an earlier call in this process
     if config is not None:
         import yaml
         from cyclopts.config import Yaml
@@ -391,6 +392,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def run(arguments: Sequence[str]) -> int:
     """Run the command line and return its exit code; only our own bugs raise."""
+    app.config = ()  # forget the file of an earlier call in this process
     try:
         code = app.meta(list(arguments), exit_on_error=False, print_error=False, result_action="return_value")
         return code if isinstance(code, int) else EXIT_DONE

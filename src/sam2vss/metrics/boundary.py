@@ -10,7 +10,7 @@ import numpy as np
 from .confusion import joint_histogram
 from .planes import Planes
 
-BAND_KERNEL_PX = 5  # paper Sec. 4.2, Eq. 5: "5-pixel kernel", read as a 5 x 5 square
+BAND_KERNEL_PX = 5  # paper Sec. 3.3, Eq. 5: "5-pixel kernel", read as a 5 x 5 square
 BOUNDARY_IOU_PX = 2  # distance of the two-sided Boundary IoU that equals the same 5 x 5 square
 
 
