@@ -1,6 +1,6 @@
 """Draw base labels, refined labels and truth of one frame of a run side by side, as in the README.
 
-    python examples/side_by_side.py runs/demo docs/demo.png --frame 00000020
+python examples/side_by_side.py runs/demo docs/demo.png --frame 00000020
 """
 
 import argparse

@@ -21,6 +21,8 @@ import toy
 from clip_files import write_numbered_video, write_picture, write_sound
 from fake_hub import use_hub
 from sam2vss import cli, refiner
+from sam2vss.sam2.cost import tracking_cost
+from sam2vss.sam2.tracker import NANO_FOLDER
 from toy import ExactTracker, content_of_run
 
 SOURCE = Path(cli.__file__).parents[1]
@@ -162,7 +164,8 @@ def test_without_a_tracker_the_base_labels_stay(command, place, tmp_path):
 
 @pytest.fixture(scope="module")
 def video(tmp_path_factory) -> Path:
-    return write_numbered_video(tmp_path_factory.mktemp("video") / "street.mp4", 5)
+    """Five frames at a variable rate."""
+    return write_numbered_video(tmp_path_factory.mktemp("video") / "street.mp4", 5, pts=[0, 1001, 3003, 4004, 6006])
 
 
 def test_a_video_is_labelled_and_refined_by_the_bundled_models(command, video, tmp_path):
@@ -176,7 +179,7 @@ def test_a_video_is_labelled_and_refined_by_the_bundled_models(command, video, t
         assert label_map.mode == "P"
     assert read_maps(out / "labels" / "street").shape == (5, 64, 96)
     overlay = list(toy.decoded(out / "overlay" / "street.mp4"))
-    assert [round(1000 * frame.time) for frame in overlay] == [round(1001 / 30 * t) for t in range(5)]
+    assert [round(1000 * frame.time) for frame in overlay] == [round(1001 / 30 * t) for t in (0, 1, 3, 4, 6)]
     assert "<html" in (out / "report.html").read_text()[:200]
     info = info_of(out)
     (clip,) = info["clips"]
@@ -221,9 +224,7 @@ def test_shards_are_runs_of_their_own_that_cover_all_clips(command, place, tmp_p
              "none", "--label-set", place / "label_set.json", "--no-report", "--no-overlay"]  # fmt: skip
     for shard in ("1/2", "2/2"):
         assert command(*words, "--shard", shard).code == 0
-    names = [
-        [clip["name"] for clip in info_of(tmp_path / "out" / f"shard-{i}-of-2")["clips"]] for i in (1, 2)
-    ]
+    names = [[clip["name"] for clip in info_of(tmp_path / "out" / f"shard-{i}-of-2")["clips"]] for i in (1, 2)]
     assert names == [["a", "c"], ["b"]]
     assert "--shard 4/4 has no clips" in command(*words, "--shard", "4/4").message
 
@@ -235,6 +236,10 @@ def test_a_dry_run_says_what_it_would_cost_and_writes_nothing(command, video, tm
     assert re.search(r"street\W+96x64\W+5\W+3\W", answer.out)  # 5 frames in windows of 2, 2 and 1
     for word in ("20 masklets", "40 masklets", "80 masklets", "TFLOP", "MiB", " s ", "GFLOP/s"):
         assert word in answer.out
+    cost = tracking_cost(NANO_FOLDER, points=16)
+    for masklets in (20, 40, 80):
+        flops = sum(cost.window_flops(length, masklets) for length in (2, 2, 1))
+        assert f"{masklets} masklets │ {flops / 1e12:.3g} TFLOP" in " ".join(answer.out.split())
     assert list(tmp_path.iterdir()) == []
     assert command("refine", video, "--out", "run", "--tracker", "none", "--dry-run").code == 0
     assert list(tmp_path.iterdir()) == []
@@ -457,7 +462,7 @@ def test_a_foreign_id_in_a_later_map_ends_the_run_as_incomplete(command, place, 
         (["--window", "many"], "--window many: Input should be a valid integer"),
         (["--vote", "twice"], "--vote twice: Input should be 'window' or 'frame'"),
         (["--dtype", "int8"], "--dtype"),
-        (["--pred-iuo", "0.5"], 'Unknown option: --pred-iuo. Did you mean --pred-iou?'),
+        (["--pred-iuo", "0.5"], "Unknown option: --pred-iuo. Did you mean --pred-iou?"),
         (["--config", "nowhere.yaml"], "--config nowhere.yaml does not exist"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "says",
@@ -598,7 +603,8 @@ def test_the_doctor_answers_in_words_and_as_json(command, tmp_path, monkeypatch)
 
 
 @pytest.mark.parametrize(
-    ("words", "parts", "recipe"), [([], ("segformer", "sam2"), "FULL"), (["--part", "sam2", "--smoke"], ("sam2",), "SMOKE")]
+    ("words", "parts", "recipe"),
+    [([], ("segformer", "sam2"), "FULL"), (["--part", "sam2", "--smoke"], ("sam2",), "SMOKE")],
 )
 def test_training_is_started_with_what_was_asked_for(command, tmp_path, monkeypatch, words, parts, recipe):
     from sam2vss.training import nano
@@ -608,6 +614,43 @@ def test_training_is_started_with_what_was_asked_for(command, tmp_path, monkeypa
     answer = command("train", "nano", "--out", tmp_path, "--seed", 7, "--threads", 1, *words)
     assert answer.code == 0
     assert calls == [(tmp_path, parts, getattr(nano, recipe), 7)]
+
+
+# --- real recordings -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.dataset
+def test_stored_predictions_of_a_real_clip_keep_their_published_scores_without_masklets(command, shared_data, tmp_path):
+    camvid = shared_data / "camvid"
+    words = ("refine", camvid / "data" / "0016E5_15hz_a", "--out", tmp_path / "run", "--tracker", "none",
+             "--labels", shared_data / "camvid_predictions", "--label-set", camvid / "label_set.json",
+             "--no-overlay", "--no-report")  # fmt: skip
+    assert command(*words).code == 0
+    assert info_of(tmp_path / "run")["clips"][0]["frames_written"] == 51
+    words = ("evaluate", camvid, tmp_path / "run", "--only", "0016E5_15hz_a", "--json", tmp_path / "s.json")
+    assert command(*words).code == 0
+    scores = json.loads((tmp_path / "s.json").read_text())["scores"]
+    percent = [round(100 * scores[name], 2) for name in ("mIoU", "wIoU", "mBIoU", "mVC8", "mVC16")]
+    assert percent == [50.92, 83.02, 28.22, 92.56, 90.34]  # README of the predictions, computed by other code
+
+
+@pytest.mark.dataset
+def test_a_window_of_a_real_clip_is_refined_by_the_bundled_network(command, shared_data, tmp_path):
+    camvid, frames, labels = shared_data / "camvid", tmp_path / "clip", tmp_path / "labels"
+    for folder in (frames, labels):
+        folder.mkdir()
+    for file in sorted((camvid / "data" / "0016E5_15hz_a" / "origin").iterdir())[:3]:
+        (frames / file.name).symlink_to(file)
+        (labels / f"{file.stem}.png").symlink_to(
+            shared_data / "camvid_predictions" / "0016E5_15hz_a" / f"{file.stem}.png"
+        )
+    words = ("refine", frames, "--out", tmp_path / "run", "--labels", labels, "--label-set", camvid / "label_set.json",
+             "--sam2", "nano", "--points", 4, "--pred-iou", 0, "--stability", 0, "--no-report")  # fmt: skip
+    assert command(*words).code == 0
+    (line,) = (tmp_path / "run" / "windows.jsonl").read_text().splitlines()
+    window = json.loads(line)
+    assert (window["length"], window["num_masklets"] > 0) == (3, True)
+    assert read_maps(tmp_path / "run" / "labels" / "clip").shape == (3, 360, 480)
 
 
 # --- the command as a process ----------------------------------------------------------------------------------------
@@ -635,7 +678,9 @@ def test_help_loads_no_heavy_library():
         assert name in found.stdout
 
 
-@pytest.mark.parametrize("words", [["refine"], ["evaluate"], ["demo"], ["report"], ["doctor"], ["train"], ["train", "nano"]])
+@pytest.mark.parametrize(
+    "words", [["refine"], ["evaluate"], ["demo"], ["report"], ["doctor"], ["train"], ["train", "nano"]]
+)
 def test_every_command_explains_itself(command, words):
     answer = command(*words, "--help")
     assert (answer.code, answer.err) == (0, "")

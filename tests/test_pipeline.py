@@ -13,6 +13,7 @@ import pytest
 
 import toy
 from clip_files import write_numbered_video
+from sam2vss import pipeline
 from sam2vss.artifacts import RunFolder
 from sam2vss.errors import LabelError, MediaError, RunError, ShapeError
 from sam2vss.media import find_clips
@@ -23,6 +24,7 @@ from sam2vss.trackers.nothing import NoTracker
 from sam2vss.types import Refinement
 from toy import CLASSES, ExactTracker, NoisySegmenter, ToyClip, content_of_run, run_toy
 
+PYTHONPATH = os.pathsep.join([str(Path(pipeline.__file__).parents[1]), str(Path(__file__).parent)])
 OBJECTS = toy.toy_objects(12)
 TRUTH = toy.toy_labels(OBJECTS)
 
@@ -285,7 +287,7 @@ def test_a_killed_run_resumes_to_the_same_bits(tmp_path, whole):
     # Renamed are: 1 run.json, 2 windows.jsonl, 3 run.json (clip begins), 4-15 first window (labels, base, preview of
     # four frames), 16-27 second, 28-33 third, 34 overlay, 35 run.json (clip), 36 run.json (end).
     numbers = ["2", "7", "16", "25", "34", "36"]
-    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parent)}
+    environment = {**os.environ, "PYTHONPATH": PYTHONPATH}
     command = [sys.executable, "-c", KILL, str(tmp_path), *numbers]
     killed = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
     assert killed.stdout.split() == [word for number in numbers for word in (number, str(int(signal.SIGKILL)))]
@@ -398,6 +400,26 @@ def test_a_video_that_breaks_off_is_refined_up_to_there_and_reported(tmp_path, c
     assert content_of_run(out) == before
 
 
+def test_stored_labels_of_a_video_that_breaks_off_are_no_error(tmp_path, cut_video):
+    size = (64, 96)
+    labels = StoredLabels(toy.write_toy_labels(tmp_path / "labels" / "cut", 40, size=size).parent, CLASSES)
+    clips = find_clips(cut_video)
+    check_clips(clips, labels)
+    (problem,) = run_toy(tmp_path / "run", clips, tracker=NoTracker(), base=labels, overlay=False).problems
+    assert "of 40 expected" in problem
+
+
+def test_labels_left_over_after_the_last_frame_are_an_error(tmp_path):
+    class Boasting(ToyClip):
+        def frames(self):
+            yield from ToyClip(6).frames()
+
+    labels = ArrayLabels(TRUTH[:10], CLASSES)
+    with pytest.raises(ShapeError, match="clip toy has 6 frames and 10 label maps"):
+        run_toy(tmp_path / "run", [Boasting(10)], base=labels)
+    assert json.loads((tmp_path / "run" / "run.json").read_text())["status"] == "incomplete"
+
+
 def test_a_wrong_frame_count_is_reported_and_all_frames_are_refined(tmp_path):
     class Boasting(ToyClip):
         def frames(self):
@@ -449,7 +471,7 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
 @pytest.mark.slow
 def test_ten_times_the_frames_need_hardly_more_memory(tmp_path):
     """Peak of the whole process, overlay included; measured: 1.04 times."""
-    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parent)}
+    environment = {**os.environ, "PYTHONPATH": PYTHONPATH}
     peaks = [
         int(subprocess.check_output([sys.executable, "-c", MEMORY, tmp_path / str(n), str(n)], env=environment))
         for n in (200, 2000)

@@ -70,6 +70,8 @@ def test_classes_are_numbered_up_to_the_largest_label_where_no_label_set_is_give
     wide = np.where(TRUTH == 2, 300, TRUTH.astype(np.uint16))
     window = next(refiner.refine(FRAMES, labels=wide))
     assert (window.votes.shape, window.labels.dtype, window.labels.max()) == ((3, 301), np.uint16, 300)
+    narrow = next(refiner.refine(FRAMES, labels=TRUTH.astype(np.uint16)))  # 16 bits are for more than 255 classes
+    assert narrow.votes.shape == (3, 256)
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,7 @@ import numpy as np
 from PIL import Image
 
 from sam2vss.artifacts import RunFolder
-from sam2vss.interfaces import MaskletTracker
+from sam2vss.interfaces import BaseLabelSource, MaskletTracker
 from sam2vss.media import ClipSource
 from sam2vss.pipeline import RunSummary, refine_run
 from sam2vss.segmenters import ModelLabels
@@ -166,6 +166,7 @@ def run_toy(
     *,
     tracker: MaskletTracker | None = None,
     segmenter: NoisySegmenter | None = None,
+    base: BaseLabelSource | None = None,
     window: int = 4,
     resume: bool = False,
     overwrite: bool = False,
@@ -176,7 +177,7 @@ def run_toy(
         out, command="refine", settings={"window": window}, label_space=CLASSES, clips=clips, resume=resume,
         overwrite=overwrite,
     )  # fmt: skip
-    base = ModelLabels(segmenter or NoisySegmenter())
+    base = base or ModelLabels(segmenter or NoisySegmenter())
     return refine_run(run, clips, base, tracker or ExactTracker(), window, **options)
 
 

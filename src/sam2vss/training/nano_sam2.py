@@ -48,7 +48,7 @@ IMAGE_STAGES = (
 MEMORY_STAGES = (
     Stage(steps=800, size=192, images=5, prompts=8, rate=8e-4, warm_up=100),
     Stage(steps=400, size=256, images=5, prompts=6, rate=5e-4, warm_up=30),
-    Stage(steps=300, size=384, images=5, prompts=5, rate=4e-4, warm_up=20),
+    Stage(steps=260, size=384, images=7, prompts=4, rate=4e-4, warm_up=20),
 )
 AUXILIARY_CHANNELS = 16
 

@@ -48,7 +48,7 @@ def render_bank(seeds: Sequence[int], num_frames: int, stride: int, image_size: 
         clip = render_clip(seed, num_frames, SCENE_SIZE, stride=stride, first_frame=(seed * 7) % 40)
         for t in range(num_frames):
             frames[row, t] = cv2.resize(clip.frames[t], (image_size, image_size), interpolation=cv2.INTER_LINEAR)
-            ids = cv2.resize(clip.objects[t], (image_size, image_size), interpolation=cv2.INTER_NEAREST)
+            ids = cv2.resize(clip.objects[t], (image_size, image_size), interpolation=cv2.INTER_NEAREST_EXACT)
             objects[row, t] = np.minimum(ids, 255)
         classes.append(clip.object_classes)
     return SceneBank(frames, objects, tuple(classes))
@@ -96,7 +96,7 @@ class Augmentation:
     def ids(self, ids: np.ndarray, size: int) -> np.ndarray:
         """Return the view of an id map, uint8 (size, size)."""
         cut = np.ascontiguousarray(self._cut(ids))
-        return np.asarray(cv2.resize(cut, (size, size), interpolation=cv2.INTER_NEAREST))
+        return np.asarray(cv2.resize(cut, (size, size), interpolation=cv2.INTER_NEAREST_EXACT))
 
 
 def visible_ids(ids: np.ndarray, smallest_share: float) -> np.ndarray:
