@@ -17,6 +17,7 @@ import sam2vss
 from clip_files import write_numbered_video, write_picture
 from sam2vss.artifacts import FORMAT_VERSION, RunFolder, WindowRecord
 from sam2vss.errors import LabelError, MediaError, RunError, ShapeError
+from sam2vss.files import atomic_write_bytes, folder_fingerprint, take_lock
 from sam2vss.images import read_label_map
 from sam2vss.media import open_clip
 from sam2vss.types import LabelSpace
@@ -67,7 +68,8 @@ def commit(run, start, length=2, **options):
 
 
 def list_files(folder):
-    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
+    found = (path for path in folder.rglob("*") if path.is_file() and path.name != ".run.lock")
+    return sorted(str(path.relative_to(folder)) for path in found)
 
 
 def read_contents(folder):
@@ -260,7 +262,7 @@ def test_overwrite_follows_no_link(tmp_path, clip):
     (run.path / "labels").symlink_to(tmp_path / "elsewhere")
     create(tmp_path / "out", clip, overwrite=True)
     assert (tmp_path / "elsewhere" / "keep.png").exists()
-    assert not (run.path / "labels").exists()
+    assert (run.path / "labels").is_symlink()
 
 
 def test_resume_and_overwrite_exclude_each_other(tmp_path, clip):
@@ -336,7 +338,7 @@ def test_a_kill_in_the_middle_of_a_commit_resumes_to_the_same_bytes(tmp_path, cl
 
 
 @pytest.mark.parametrize("num_bytes", [1, 40, -1])
-def test_a_truncated_last_line_is_dropped_with_its_files(tmp_path, clip, num_bytes):
+def test_a_truncated_last_line_is_dropped_and_its_window_done_again(tmp_path, clip, num_bytes):
     expected = whole_run(tmp_path / "whole", clip)
     whole_run(tmp_path / "out", clip)
     manifest = tmp_path / "out" / "windows.jsonl"
@@ -345,8 +347,6 @@ def test_a_truncated_last_line_is_dropped_with_its_files(tmp_path, clip, num_byt
     run = create(tmp_path / "out", clip, resume=True)
     assert [record.start for record in run.finished_windows("street")] == [0, 2]
     assert manifest.read_bytes() == b"".join(lines[:2])
-    assert not run.label_path("street", "f4").exists()
-    assert not run.base_path("street", "f4").exists()
     go_on(tmp_path / "out", clip)
     assert read_contents(tmp_path / "out") == expected
 
@@ -368,7 +368,7 @@ def test_a_finished_window_whose_files_are_gone_is_done_again(tmp_path, clip, ca
     expected = whole_run(tmp_path / "out", clip)
     (tmp_path / "out" / "labels" / "street" / "f3.png").unlink()
     assert go_on(tmp_path / "out", clip) == {0, 4}
-    assert "1 label maps of the finished window at frame 2 are gone (first: f3)" in caplog.text
+    assert "1 label maps of the finished window at frame 2 are gone or empty (first: f3)" in caplog.text
     contents = read_contents(tmp_path / "out")
     lines = contents.pop("windows.jsonl").splitlines()
     assert sorted(lines) == sorted(expected.pop("windows.jsonl").splitlines())  # in another order
@@ -521,3 +521,122 @@ def test_a_killed_process_resumes_to_the_same_bytes(tmp_path, clip):
     assert sum(name.endswith(".part") for name in left) == 2  # two of four were renamed
     assert go_on(out, clip) == {0}
     assert read_contents(out) == expected
+
+
+# -------------------------------------------------------------------------------------------------- files of the user
+
+
+def put(path, content="mine"):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(content)
+    return path
+
+
+def test_resume_leaves_files_of_others_alone_also_behind_links(tmp_path, clip):
+    run = create(tmp_path / "out", clip)
+    commit(run, 0)
+    own = [put(run.path / "labels" / name) for name in ("street/f0_fixed.png", "corrected/f0.png", "street/.x.part")]
+    own += [put(tmp_path / "truth" / "street" / name) for name in ("g0.png", ".g1.png.99.part")]
+    (run.path / "truth").symlink_to(tmp_path / "truth")
+    create(run.path, clip, resume=True)
+    assert all(file.read_text() == "mine" for file in own)
+
+
+def test_overwrite_removes_only_what_the_run_recorded(tmp_path, clip):
+    run = create(tmp_path / "out", clip)
+    commit(run, 0)
+    own = [
+        put(run.path / name)
+        for name in ("labels/notes.txt", "labels/corrected/f0.png", "truth/street/f0.png", "preview/a.jpg", "scene/a")
+    ]
+    put(run.path / "overlay" / "street.mp4")
+    create(run.path, clip, overwrite=True)
+    assert list_files(run.path) == sorted(
+        [*(str(file.relative_to(run.path)) for file in own), "run.json", "windows.jsonl"]
+    )
+    assert not (run.path / "base").exists()  # empty folders go
+
+
+def test_overwrite_removes_truth_that_the_run_wrote(tmp_path, clip):
+    run = create(tmp_path / "out", clip)
+    commit(run, 0, truth=make_labels(0))
+    create(run.path, clip, overwrite=True)
+    assert list_files(run.path) == ["run.json", "windows.jsonl"]
+
+
+def test_overwrite_does_not_remove_inputs_behind_links(tmp_path, clip):
+    run = create(tmp_path / "out", clip)
+    commit(run, 0)
+    before = read_contents(run.path)
+    (tmp_path / "linked" / "deep").mkdir(parents=True)
+    (tmp_path / "linked" / "circle").symlink_to("circle")
+    (tmp_path / "linked" / "deep" / "up").symlink_to(tmp_path / "linked")
+    (tmp_path / "linked" / "deep" / "street").symlink_to(run.path / "labels" / "street")
+    with pytest.raises(RunError, match=r"would remove the input .*linked \(it leads to .*labels/street\)"):
+        create(run.path, clip, overwrite=True, inputs=[tmp_path / "linked"])
+    assert read_contents(run.path) == before
+
+
+def test_a_new_run_removes_what_a_kill_before_the_first_file_left(tmp_path, clip):
+    put(tmp_path / "out" / ".run.json.99.part")
+    run = create(tmp_path / "out", clip)
+    assert list_files(run.path) == ["run.json", "windows.jsonl"]
+
+
+def test_a_folder_name_that_is_too_long_is_our_error(tmp_path, clip):
+    with pytest.raises(MediaError, match=r"cannot write .*x{300}: File name too long"):
+        create(tmp_path / ("x" * 300), clip)
+
+
+def test_an_error_of_writing_names_the_file(tmp_path):
+    put(tmp_path / "file")
+    with pytest.raises(MediaError, match=r"cannot write .*file/below/run\.json: Not a directory"):
+        atomic_write_bytes(tmp_path / "file" / "below" / "run.json", b"")
+
+
+@pytest.mark.parametrize("options", [{"resume": True}, {"overwrite": True}])
+def test_a_second_process_is_kept_out_until_the_first_has_finished(tmp_path, clip, options):
+    run = create(tmp_path / "out", clip)
+    lock, own = run.path / ".run.lock", (run.path / ".run.lock").read_text()
+    assert own.split()[0] == str(os.getpid())
+    lock.write_text(own.replace(str(os.getpid()), str(os.getppid()), 1))
+    before = read_contents(run.path)
+    with pytest.raises(RunError, match=rf"another run writes into .*out .*{os.getppid()} .*delete .*\.run\.lock"):
+        create(run.path, clip, **options)
+    assert read_contents(run.path) == before
+    lock.write_text(f"{os.getppid()} another-machine")
+    with pytest.raises(RunError, match="another-machine"):
+        create(run.path, clip, **options)
+    lock.write_text(own)
+    create(run.path, clip, **options).finish("incomplete")
+    assert not lock.exists()
+
+
+def test_the_lock_of_a_process_that_has_ended_is_taken_over(tmp_path):
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
+    take_lock(tmp_path / "lock")
+    own = (tmp_path / "lock").read_text()
+    (tmp_path / "lock").write_text(own.replace(str(os.getpid()), str(ended.pid), 1))
+    take_lock(tmp_path / "lock")
+    assert (tmp_path / "lock").read_text() == own
+
+
+def test_the_fingerprint_of_a_folder_knows_names_sizes_and_contents_but_not_times(tmp_path):
+    for name in ("a/f0.png", "a/f1.png", "label_set.json", "notes.txt", "run/f0.png"):
+        put(tmp_path / "labels" / name, name)
+
+    def found():
+        return folder_fingerprint(tmp_path / "labels", without=tmp_path / "labels" / "run")
+
+    first = found()
+    shutil.copytree(tmp_path / "labels", tmp_path / "copy")
+    assert folder_fingerprint(tmp_path / "copy", without=tmp_path / "copy" / "run") == first
+    os.utime(tmp_path / "labels" / "a" / "f0.png", (1, 1))
+    for name in ("notes.txt", "run/f0.png", "run/f1.png"):
+        put(tmp_path / "labels" / name, "changed")
+    assert found() == first
+    put(tmp_path / "labels" / "a" / "f1.png", "a/f9.png")  # as long as before
+    second = found()
+    (tmp_path / "labels" / "a" / "f1.png").rename(tmp_path / "labels" / "a" / "f2.png")
+    assert len({first, second, found()}) == 3

@@ -4,6 +4,7 @@ import errno
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -455,6 +456,16 @@ def test_a_foreign_id_in_a_later_map_ends_the_run_as_incomplete(command, place, 
         (["--device", "frog"], "--device frog is not a device, expected auto, cpu, cuda"),
         (["--device", "meta"], "--device meta cannot be used, expected auto, cpu, cuda"),
         (["--shard", "3/2"], "--shard 3/2 is not of the form i/n with 1 <= i <= n"),
+        (["--shard", "²/3"], "--shard ²/3 is not of the form i/n"),
+        (["--shard", "1/" + "9" * 5000], "is not of the form i/n"),
+        (["--image-size", "320000"], "--image-size 320000 is not a multiple of 32 from 64 on up to 4096"),
+        (["--stability-offset", "inf"], "--stability-offset inf: Input should be a finite number"),
+        (["--window", "9" * 23], "Input should be less than or equal to 100000"),
+        (["--labels", "nowhere", "--dry-run"], "--labels nowhere does not exist"),
+        (["--sam2", "nope"], "Known names: nano, sam2.1-tiny"),
+        (["--sam2", ""], "an empty value was given after --sam2"),
+        (["--labels", ""], "an empty value was given after --labels"),
+        (["--out="], "an empty value was given"),
         (["--shard", "half"], "--shard half is not of the form i/n"),
         (["--resume", "--overwrite"], "--overwrite starts again and --resume goes on: give one of them"),
         (["--pred-iou", "2"], "--pred-iou 2: Input should be less than or equal to 1"),
@@ -537,8 +548,18 @@ def test_options_can_come_from_a_file_and_the_command_line_wins(command, place, 
     [
         ("windw: 16", r'Unknown option: "\[windw\]" from .*options\.yaml\. Did you mean --window\?'),
         ("window: 0", "--window 0: Input should be greater than or equal to 1"),
+        (
+            "refine:\n  window: 2",
+            r'SettingsError: .*nests options under "refine": options stand at top level.*window: 16',
+        ),
+        ("windw:\n  window: 2", 'nests options under "windw"'),
+        ("demo: 3", 'nests options under "demo"'),
+        ("config: other.yaml", "SettingsError: .* names another config"),
+        ("2: 3", "SettingsError: .* has the key 2, expected names of options"),
+        ("labels: ''", "SettingsError: .* gives an empty value for labels"),
+        ("[" * 5000, r"SettingsError: .*cannot be read as YAML"),
         ("window: [1", r"SettingsError: --config .*options\.yaml cannot be read as YAML"),
-        ("- 16", r"options\.yaml\" must be a mapping, but got list"),
+        ("- 16", r"options\.yaml must be a mapping such as \"window: 16\", but got list"),
     ],
 )
 def test_a_wrong_file_of_options_is_named(command, place, tmp_path, text, message):
@@ -547,6 +568,48 @@ def test_a_wrong_file_of_options_is_named(command, place, tmp_path, text, messag
     assert "Traceback" not in answer.err
     assert re.search(message, answer.err), answer.err
     assert not (tmp_path / "run").exists()
+
+
+def test_an_option_named_like_a_command_counts_in_a_file_too(command, place, exact, tmp_path):
+    config = write_config(tmp_path, f"report: false\nsam2: nano\nlabel-set: {place / 'label_set.json'}\n")
+    words = ("refine", place / "frames", "--out", tmp_path / "run", "--labels", place / "labels", "--config", config)
+    assert command(*words).code == 0
+    assert not (tmp_path / "run" / "report.html").exists()
+
+
+@pytest.mark.parametrize("more", [[], ["--dry-run"]])
+def test_a_folder_in_use_is_refused_before_weights_are_looked_for(command, place, tmp_path, monkeypatch, more):
+    monkeypatch.setattr(refiner, "find_sam2", lambda name: pytest.fail("weights were looked for"))
+    (tmp_path / "notes.txt").write_text("mine")
+    answer = command(*toy_run(place, tmp_path, *more))
+    assert answer.code == 2
+    assert "RunError: " in answer.message
+    assert "is not empty and holds no run to go on with" in answer.message
+    answer = command(*toy_run(place, tmp_path / "notes.txt", *more))
+    assert "notes.txt is a file, expected a folder to write into" in answer.message
+
+
+def test_a_dry_run_names_labels_and_out(command, place, whole, tmp_path):
+    words = ("--tracker", "none", "--dry-run")
+    answer = command(*toy_run(place, tmp_path / "new", *words))
+    assert answer.code == 0
+    assert f"labels  {place / 'labels'}" in answer.out
+    assert f"out     {tmp_path / 'new'} (free)" in answer.out
+    assert f"out     {whole} (the run there goes on)" in command(*toy_run(place, whole, *words, "--resume")).out
+    assert f"out     {whole} (the run there is replaced)" in command(*toy_run(place, whole, *words, "--overwrite")).out
+
+
+def test_changed_labels_are_no_run_to_go_on_with(command, place, tmp_path):
+    labels = tmp_path / "labels"
+    shutil.copytree(place / "labels", labels)
+    words = toy_run(place, tmp_path / "run", "--labels", labels, "--tracker", "none")
+    assert command(*words).code == 0
+    assert command(*words, "--resume").code == 0
+    file = sorted(labels.iterdir())[2]
+    Image.fromarray(np.asarray(Image.open(file)) ** 0).save(file)
+    answer = command(*words, "--resume")
+    assert answer.code == 2
+    assert "labels_fingerprint" in answer.err
 
 
 # --- evaluate, report, doctor, train ---------------------------------------------------------------------------------
@@ -573,6 +636,59 @@ def test_the_default_scores_are_those_of_the_field(command, place, tmp_path):
     assert command("evaluate", place / "truth", place / "truth", "--json", tmp_path / "s.json").code == 0
     scores = json.loads((tmp_path / "s.json").read_text())["scores"]
     assert [scores[name] for name in ("mIoU", "wIoU", "mBIoU", "mVC8", "mVC16")] == [1, 1, 1, 1, None]
+
+
+def test_a_run_is_scored_by_its_own_label_set(command, place, whole, tmp_path):
+    """The same truth with its classes stored backwards: only names tell what belongs together."""
+    names = [entry["name"] for entry in LABEL_SET["classes"]]
+    backwards = {"classes": [{"id": 3 - i, "name": name} for i, name in enumerate(names)]}
+    (tmp_path / "ls.json").write_text(json.dumps(backwards))
+    (tmp_path / "truth" / "frames").mkdir(parents=True)
+    for file in (place / "truth" / "frames").iterdir():
+        Image.fromarray(3 - np.asarray(Image.open(file))).save(tmp_path / "truth" / "frames" / file.name)
+    scores = []
+    for words in (
+        (place / "truth", whole),
+        (tmp_path / "truth", whole, "--label-set", tmp_path / "ls.json"),
+        (tmp_path / "truth", whole / "labels", "--label-set", tmp_path / "ls.json"),
+    ):
+        answer = command("evaluate", *words, "--json", tmp_path / "s.json")
+        assert answer.code == 0, answer.err
+        assert "warning" not in answer.err
+        scores.append(json.loads((tmp_path / "s.json").read_text())["scores"])
+    assert scores[0] == scores[1] == scores[2]
+    assert command("evaluate", whole, whole, "--json", tmp_path / "s.json").code == 0  # TRUTH is a run itself
+    assert json.loads((tmp_path / "s.json").read_text())["scores"]["mIoU"] == 1
+
+
+def test_other_class_names_are_said(command, place, whole, tmp_path):
+    other = {"classes": [{"id": i, "name": name} for i, name in enumerate(["ground", "ball", "box", "late"])]}
+    (tmp_path / "ls.json").write_text(json.dumps(other))
+    answer = command("evaluate", place / "truth", whole, "--label-set", tmp_path / "ls.json")
+    assert answer.code == 0
+    assert "matched by position (first difference: 'disc' counts as 'ball')" in answer.err.replace("\n", " ")
+
+
+@pytest.mark.parametrize("words", [["report"], ["evaluate", "truth"]])
+def test_a_folder_of_shards_is_no_run(command, place, whole, tmp_path, words):
+    for index in (1, 2):
+        (tmp_path / f"shard-{index}-of-2").symlink_to(whole)
+    answer = command(*(place / "truth" if word == "truth" else word for word in words), tmp_path)
+    assert answer.code == 2
+    assert "holds 2 shards (shard-1-of-2, shard-2-of-2), each a run: pass one of them" in answer.message
+
+
+@pytest.mark.parametrize(
+    ("words", "message"), [(["demo"], "the same command starts again"), (["refine", "x", "--out", "y"], "--resume")]
+)
+def test_an_interruption_names_only_options_that_the_command_has(command, monkeypatch, words, message):
+    def interrupt(*arguments: object, **options: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(cli, "_call", interrupt)
+    answer = command(*words)
+    assert (answer.code, message in answer.message) == (130, True)
+    assert ("--resume" in answer.message) == (words[0] == "refine")
 
 
 def test_missing_predictions_and_label_sets_are_errors(command, place, tmp_path):
@@ -704,6 +820,34 @@ def test_a_pipe_gets_no_control_characters_and_a_terminal_without_colour_no_colo
     assert "\x1b" not in plain.err
     assert "\x1b[1;31m" in process(*words, FORCE_COLOR="1").err
     assert not re.search(r"\x1b\[[0-9;]*3[0-7]", process(*words, FORCE_COLOR="1", NO_COLOR="1").err)
+
+
+def run_into(stdout: object, *words: object) -> tuple[int, str]:
+    found = subprocess.run(
+        [sys.executable, "-m", "sam2vss", *map(str, words)], stdout=stdout, stderr=subprocess.PIPE, text=True,
+        env={**os.environ, "PYTHONPATH": str(SOURCE)},
+    )  # fmt: skip
+    return found.returncode, found.stderr
+
+
+def test_a_reader_that_left_early_costs_no_file(place, tmp_path):
+    read, write = os.pipe()
+    os.close(read)
+    code, said = run_into(write, *toy_run(place, tmp_path / "run", "--tracker", "none", "--report"))
+    assert (code, "BrokenPipe" in said) == (0, False), said
+    assert (tmp_path / "run" / "report.html").exists()
+    code, said = run_into(write, "evaluate", place / "truth", place / "truth", "--json", tmp_path / "s.json")
+    assert (code, said) == (0, "")
+    assert (tmp_path / "s.json").exists()
+    assert run_into(write, "--help") == (0, "")
+    os.close(write)
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no /dev/full")
+def test_a_full_disk_behind_the_standard_output_is_said(place):
+    with open("/dev/full", "w") as full:
+        code, said = run_into(full, "evaluate", place / "truth", place / "truth")
+    assert (code, said.strip()) == (2, "RunError: cannot write the standard output: No space left on device")
 
 
 def test_a_narrow_terminal_shows_everything(place, whole):

@@ -105,6 +105,16 @@ def test_a_folder_of_something_else_is_not_replaced(tmp_path):
     assert [file.name for file in tmp_path.iterdir()] == ["thesis.tex"]
 
 
+def test_a_run_of_refine_is_not_replaced_by_a_demo(tmp_path):
+    toy.run_toy(tmp_path / "run", overlay=False)
+    before = toy.content_of_run(tmp_path / "run")
+    with pytest.raises(
+        RunError, match=r"run holds a run of `refine`, and only an earlier demo .* choose another --out"
+    ):
+        run_demo(tmp_path / "run", num_frames=1)
+    assert toy.content_of_run(tmp_path / "run") == before
+
+
 @pytest.mark.parametrize(("frames", "seed"), [(0, 1), (1, -1)])
 def test_impossible_scenes_are_refused(tmp_path, frames, seed):
     with pytest.raises(SettingsError, match=rf"cannot render num_frames={frames}"):

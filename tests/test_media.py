@@ -235,3 +235,24 @@ def test_real_frames_keep_the_numbers_of_their_files(shared_data):
     assert isinstance(clip, ImageClip)
     assert (clip.size, clip.num_frames_expected) == ((360, 480), 51)
     assert next(clip.frames()).name == "00007959"
+
+
+def test_a_list_that_names_itself_is_refused(tmp_path):
+    (tmp_path / "a.txt").write_text("b.txt")
+    (tmp_path / "b.txt").write_text("a.txt")
+    with pytest.raises(MediaError, match=r"names itself: a\.txt -> b\.txt -> a\.txt"):
+        find_clips(tmp_path / "a.txt")
+
+
+def test_pictures_whose_frames_would_get_one_file_name_are_refused_up_front(tmp_path):
+    for name in ("a:b.png", "a_b.png"):
+        Image.new("RGB", (8, 8)).save(tmp_path / name)
+    with pytest.raises(MediaError, match=r"a:b\.png and a_b\.png would share one frame name"):
+        find_clips(tmp_path)
+
+
+def test_a_link_to_a_picture_that_is_gone_is_named(tmp_path):
+    Image.new("RGB", (8, 8)).save(tmp_path / "1.png")
+    (tmp_path / "2.png").symlink_to(tmp_path / "gone.png")
+    with pytest.raises(MediaError, match=r"2\.png is a link to .*gone\.png, which is not there"):
+        find_clips(tmp_path)

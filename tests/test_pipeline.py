@@ -333,6 +333,63 @@ def test_resuming_with_another_window_length_names_it(tmp_path, whole):
         run_toy(whole)
 
 
+def in_order(out: Path) -> dict:
+    """Content of a run whose windows may have been done in another order; of the overlay only that it is there."""
+    content = content_of_run(out)
+    content["overlay/toy.mp4"] = len(list(toy.decoded(out / "overlay" / "toy.mp4")))
+    content["windows"].sort(key=lambda window: window["start"])
+    return content
+
+
+@pytest.mark.parametrize(
+    ("damage", "starts"),
+    [
+        (lambda out: (out / "windows.jsonl").unlink(), [0, 4, 8]),
+        (lambda out: (out / "windows.jsonl").write_text(""), [0, 4, 8]),
+        (lambda out: (out / "labels" / "toy" / "00000005.png").unlink(), [4]),
+        (lambda out: (out / "labels" / "toy" / "00000005.png").write_bytes(b""), [4]),
+        (lambda out: (out / "base" / "toy" / "00000003.png").unlink(), [0]),
+    ],
+    ids=["manifest gone", "manifest empty", "label gone", "label empty", "base gone"],
+)
+def test_what_a_finished_run_lost_is_done_again_on_resume(tmp_path, whole, damage, starts):
+    out = tmp_path / "run"
+    run_toy(out)
+    damage(out)
+    tracker = ExactTracker()
+    summary = run_toy(out, tracker=tracker, resume=True)
+    assert tracker.starts == starts
+    assert summary.frames == 10
+    assert in_order(out) == in_order(whole)
+
+
+def test_a_kill_while_overwriting_resumes_or_overwrites_to_the_same_bits(tmp_path, whole, monkeypatch):
+    unlink = Path.unlink
+    for number in (1, 6, 30, 33):  # of 10 labels, base, previews each, overlay, manifest, run.json
+        for go_on in ({"resume": True}, {"overwrite": True}):
+            out, calls = tmp_path / f"{number} {go_on}", iter(range(1, 10**6))
+            run_toy(out)
+
+            def unlink_or_die(path, missing_ok=False, number=number, calls=calls):
+                if next(calls) == number:
+                    raise KeyboardInterrupt
+                unlink(path, missing_ok=missing_ok)
+
+            with monkeypatch.context() as patch:
+                patch.setattr(Path, "unlink", unlink_or_die)
+                with pytest.raises(KeyboardInterrupt):
+                    run_toy(out, overwrite=True)
+            run_toy(out, **go_on)
+            assert in_order(out) == in_order(whole)
+
+
+def test_file_names_that_are_no_text_are_named_before_any_work(tmp_path):
+    toy.write_toy_frames(tmp_path / "clip", 2)
+    (tmp_path / "clip" / "0001.png").rename(os.fsdecode(os.fsencode(tmp_path / "clip") + b"/\xff.png"))
+    with pytest.raises(MediaError, match=r"file name '\\udcff' in .*clip is not UTF-8; rename the file"):
+        check_clips(find_clips(tmp_path / "clip"), ArrayLabels(TRUTH[:2], CLASSES))
+
+
 # --- a full disk -----------------------------------------------------------------------------------------------------
 
 

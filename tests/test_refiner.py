@@ -67,11 +67,64 @@ def test_classes_are_numbered_up_to_the_largest_label_where_no_label_set_is_give
     labels = np.where(TRUTH == 3, 255, TRUTH)  # the ignore index is no class
     assert next(refiner.refine(FRAMES, labels=labels)).votes.shape == (3, 3)
     assert next(refiner.refine(FRAMES, labels=np.full_like(TRUTH, 255))).votes.shape == (3, 1)
+
+
+def test_labels_of_16_bits_need_a_label_set_since_255_could_be_void(refiner):
     wide = np.where(TRUTH == 2, 300, TRUTH.astype(np.uint16))
-    window = next(refiner.refine(FRAMES, labels=wide))
+    window = next(refiner.refine(FRAMES, labels=wide, label_set=LabelSpace.numbered(301)))
     assert (window.votes.shape, window.labels.dtype, window.labels.max()) == ((3, 301), np.uint16, 300)
-    narrow = next(refiner.refine(FRAMES, labels=TRUTH.astype(np.uint16)))  # 16 bits are for more than 255 classes
-    assert narrow.votes.shape == (3, 256)
+    for labels in (wide, TRUTH.astype(np.uint16)):
+        with pytest.raises(LabelError, match=r"labels of 16 bits need a label_set.* void as 255"):
+            next(refiner.refine(FRAMES, labels=labels))
+
+
+def test_the_base_labels_of_a_result_are_not_the_memory_of_the_caller(refiner):
+    labels = NOISY.copy()
+    window = next(refiner.refine(FRAMES, labels=labels))
+    assert not np.shares_memory(window.base, labels)
+    assert not np.shares_memory(window.labels, labels)
+
+
+@pytest.mark.parametrize(
+    ("changes", "error", "message"),
+    [
+        ({"labels": NOISY.tolist()}, ShapeError, r"the labels are a list, expected one NumPy array, uint8 or uint16"),
+        ({"labels": torch.from_numpy(NOISY)}, ShapeError, "the labels are a Tensor, expected one NumPy array"),
+        ({"labels": None}, ShapeError, "the labels are None"),
+        ({"labels": NOISY.astype(np.int64)}, ShapeError, r"base labels are int64 .*expected uint8 or uint16"),
+        ({"labels": NOISY[0]}, ShapeError, r"base labels are uint8 \(24, 36\), expected"),
+        ({"source": list(FRAMES)}, ShapeError, r"the source is a list.*np\.stack\(frames\)"),
+        ({"source": (frame for frame in FRAMES)}, ShapeError, "the source is a generator"),
+        ({"source": torch.from_numpy(FRAMES)}, ShapeError, "the source is a Tensor"),
+        ({"source": FRAMES[:0], "labels": NOISY[:0]}, ShapeError, r"frames are uint8 \(0, 24, 36, 3\)"),
+        ({"source": FRAMES[:, :0], "labels": NOISY[:, :0]}, ShapeError, r"frames are uint8 \(10, 0, 36, 3\)"),
+        ({"label_set": 5}, SettingsError, r"label_set is a int, expected a LabelSpace or a label_set\.json"),
+    ],
+    ids=lambda value: "" if isinstance(value, type) else None,
+)
+def test_arguments_of_types_that_nobody_can_read_are_named(refiner, changes, error, message):
+    arguments = {"source": FRAMES, "labels": NOISY} | changes
+    with pytest.raises(error, match=message):
+        list(refiner.refine(**arguments))
+
+
+@pytest.mark.parametrize("window", [2.5, 0, 10**23, "8", None])
+def test_a_window_is_a_whole_number_of_frames(window):
+    with pytest.raises(SettingsError, match=r"window is .*, expected a whole number of frames, 1 to 100000"):
+        sam2vss.Refiner(ExactTracker(), window=window)
+
+
+def test_sam2_is_named_by_text_or_path_and_the_bundled_model_is_among_the_known_names(tmp_path):
+    with pytest.raises(SettingsError, match="sam2 is None, expected an alias, a hub id or a folder"):
+        find_sam2(None)
+    with pytest.raises(WeightsError, match=r"config\.json is missing"):
+        find_sam2(tmp_path)
+    with pytest.raises(WeightsError, match=r"Known names: nano, sam2\.1-tiny"):
+        find_sam2("nope")
+    with pytest.raises(WeightsError, match="the name of a model is empty; known names: nano"):
+        find_sam2("")
+    with pytest.raises(SettingsError, match="320000 is not a multiple of 32 from 64 on up to 4096"):
+        load_tracker(find_sam2("nano"), sam2vss.MaskletSettings(), image_size=320000)
 
 
 @pytest.mark.parametrize(

@@ -81,6 +81,8 @@ def make_run(
     stages = ("expected", "decoded", "refined", "written")
     counts = {f"frames_{stage}": num_frames for stage in stages}
     run_info = {
+        "format_version": 1,
+        "package": "sam2vss",
         "status": "done",
         "label_set": LABEL_SET,
         "settings": {"segmenter": "stored", "sam2": "nano", "masklets": {"window": 3}},
@@ -449,7 +451,7 @@ def test_an_unfinished_run_shows_what_is_there_and_says_so(tmp_path: Path) -> No
 
 
 def test_a_run_without_any_frame_gives_a_page_that_says_so(tmp_path: Path) -> None:
-    (tmp_path / "run.json").write_text('{"status": "running"}')
+    (tmp_path / "run.json").write_text('{"package": "sam2vss", "format_version": 1, "status": "running"}')
     page = page_of(tmp_path)
     assert re.search(r'<section class="card" id="no-frames" ?>', page)
     assert 'id="clip-0"' not in page
@@ -573,7 +575,7 @@ def test_a_folder_that_is_no_run_is_refused(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("content", "message"),
-    [("{", "cannot read"), ("[]", "expected a JSON object"), ('{"label_set": {}}', "damaged label_set")],
+    [("{", "cannot read"), ("[]", "expected a JSON object"), ('{"label_set": {}}', "not written by sam2vss")],
 )
 def test_a_damaged_run_file_is_refused(tmp_path: Path, content: str, message: str) -> None:
     (tmp_path / "run.json").write_text(content)
@@ -590,3 +592,73 @@ def test_a_page_that_cannot_be_written_is_an_error_of_ours(tmp_path: Path) -> No
     make_run(tmp_path)
     with pytest.raises(MediaError, match=r"cannot write .*labels"):
         write_report(tmp_path, out=tmp_path / "labels")
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"package": "other"}, "was not written by sam2vss"),
+        ({"format_version": 99}, "has run format 99, this version of sam2vss reads 1"),
+        ({"label_set": {}}, "damaged label_set"),
+        ({"label_set": {"classes": [{"id": 1, "name": "a", "color": [999, 0, 0]}]}}, "damaged label_set"),
+    ],
+)
+def test_a_foreign_or_damaged_run_is_refused_and_an_earlier_page_stays(tmp_path, changes, message):
+    make_run(tmp_path)
+    edit_json(tmp_path / "run.json", **changes)
+    (tmp_path / "report.html").write_text("mine")
+    with pytest.raises(RunError, match=message):
+        write_report(tmp_path)
+    assert (tmp_path / "report.html").read_text() == "mine"
+
+
+@pytest.mark.parametrize("clips", [[1, 2], 5, {"a": 1}, "street"])
+def test_entries_of_clips_that_are_none_become_a_warning(tmp_path, clips):
+    make_run(tmp_path)
+    edit_json(tmp_path / "run.json", clips=clips)
+    assert "run.json lists clips that cannot be read" in PageParser(page_of(tmp_path)).text
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"start": float("inf")}, {"masklets": [1, 2]}, {"masklets": {"id": 1}}, {"frames": 5}, {"frames": "ab"},
+    ],
+)  # fmt: skip
+def test_damaged_entries_of_a_window_leave_its_line_out_with_a_warning(tmp_path, changes):
+    make_run(tmp_path, num_frames=6)
+    first, second = (tmp_path / "windows.jsonl").read_text().splitlines()
+    (tmp_path / "windows.jsonl").write_text(json.dumps({**json.loads(first), **changes}) + f"\n{second}\n")
+    page = page_of(tmp_path)
+    assert "1 line of windows.jsonl cannot be read" in PageParser(page).text
+    assert [frame["name"] for frame in block(page, "clip-0")["frames"]] == ["0003", "0004", "0005"]
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"masklets": [{"id": float("nan"), "class": 10**400, "vote_share": 10**400}]},
+        {"coverage": [10**400, None, "x"], "time_s": {"a": 1}},
+        {"pts": [1e300] * 3},
+    ],
+)
+def test_impossible_numbers_are_shown_as_unknown(tmp_path, changes):
+    make_run(tmp_path, num_frames=3)
+    (tmp_path / "windows.jsonl").write_text(
+        json.dumps({**json.loads((tmp_path / "windows.jsonl").read_text()), **changes})
+    )
+    edit_json(tmp_path / "run.json", clips=[{"name": "street", "time_base": 1e300, "frames_decoded": 10**400}])
+    assert len(block(page_of(tmp_path), "clip-0")["frames"]) == 3
+
+
+def test_a_line_separator_in_a_frame_name_does_not_cut_its_window(tmp_path):
+    make_run(tmp_path, num_frames=1)
+    window = json.loads((tmp_path / "windows.jsonl").read_text()) | {"frames": ["a\u2028b"]}
+    (tmp_path / "windows.jsonl").write_text(json.dumps(window, ensure_ascii=False) + "\n")
+    assert read_run(tmp_path).clips[0].frames == ("a\u2028b",)
+    assert read_run(tmp_path).warnings == []
+
+
+def test_a_folder_name_that_is_too_long_is_no_run_folder(tmp_path):
+    with pytest.raises(RunError, match="is not a run folder"):
+        write_report(tmp_path / ("x" * 300))

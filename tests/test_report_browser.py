@@ -67,7 +67,8 @@ def page_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
         window = {"video": clip, "start": 0, "frames": [f"{i:04d}" for i in range(NUM_FRAMES)], **series}
         lines.append({**window, "num_masklets": 1, "masklets": [{"id": 1, "class": 2, "vote_share": 0.5}]})
     classes = [{"id": i, "name": NAMES[i], "color": COLORS[i]} for i in range(3)]
-    info = {"status": "done", "label_set": {"classes": classes}, "clips": [{"name": clip, "fps": 25} for clip in clips]}
+    info = {"package": "sam2vss", "format_version": 1, "status": "done", "label_set": {"classes": classes}}
+    info["clips"] = [{"name": clip, "fps": 25} for clip in clips]
     (run_dir / "run.json").write_text(json.dumps(info))
     (run_dir / "windows.jsonl").write_text("\n".join(json.dumps(line) for line in lines))
     return write_report(run_dir)

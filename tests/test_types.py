@@ -103,7 +103,7 @@ def test_strange_raw_ids_are_named(raw, message):
     ("changes", "message"),
     [
         ({"names": ()}, "needs 1 to 65535 classes, found 0"),
-        ({"palette": np.zeros((2, 3))}, r"palette has shape \(2, 3\), expected \(3, 3\)"),
+        ({"palette": np.zeros((2, 3), int)}, r"palette has shape \(2, 3\), expected \(3, 3\)"),
         ({"raw_ids": (1, 2)}, "3 names, but 2 raw ids and 3 kinds"),
         ({"kinds": ("thing",)}, "3 names, but 3 raw ids and 1 kinds"),
         ({"raw_ids": (1, 1, 2)}, r"must be distinct and differ from void, found \(1, 1, 2\) and \(255,\)"),
@@ -317,3 +317,30 @@ def test_a_refinement_needs_labels_and_base_of_one_shape():
     for labels, base in ((one, two), (two, two)):
         with pytest.raises(ShapeError, match="must be equal and 1 frames long"):
             refinement(labels, base)
+
+
+# ------------------------------------------------------------------------------------------------- files by strangers
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ('{"classes": [{"id": 1.7, "name": "a"}]}', r"raw ids must be integers, found \[1\.7\]"),
+        ('{"classes": [{"id": Infinity, "name": "a"}]}', r"raw ids must be integers, found \[inf\]"),
+        ('{"classes": [{"id": "1", "name": "a"}]}', "raw ids must be integers, found \\['1'\\]"),
+        ('{"classes": [{"id": 0, "name": "a", "color": [0.5, 0, 0]}]}', r"colours must be integers 0\.\.255, found"),
+        ('{"classes": [{"id": 0, "name": "a", "color": [300, -1, 2]}]}', r"0\.\.255, found \[300, -1, 2\]"),
+        ('{"classes": [{"id": 0, "name": "a", "color": [1, 2]}]}', "is not a label set"),
+        ('{"classes": [{"id": 0, "name": "a"}], "ignore_ids": [2.5]}', r"raw ids must be integers, found \[2\.5\]"),
+        ("[" * 100000, "is not valid JSON"),
+    ],
+)
+def test_numbers_in_a_label_set_are_integers(tmp_path, text, message):
+    (tmp_path / "ls.json").write_text(text)
+    with pytest.raises(LabelError, match=rf"ls\.json .*{message}"):
+        LabelSpace.from_json(tmp_path / "ls.json")
+
+
+def test_a_byte_order_mark_before_a_label_set_is_no_matter(tmp_path):
+    (tmp_path / "ls.json").write_text('{"classes": [{"id": 4, "name": "a"}]}', encoding="utf-8-sig")
+    assert LabelSpace.from_json(tmp_path / "ls.json").raw_ids == (4,)

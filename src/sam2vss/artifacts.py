@@ -5,14 +5,15 @@
     labels/ base/ truth/ <video>/<frame>.png, preview/<video>/<frame>.jpg, overlay/<video>.mp4, scores.json, report.html
 
 A window is the unit of progress: its files get their names together, then its line is appended and flushed to the disk.
-What has no line is not finished and is removed on resume.
+What has no line is not finished; its window is done again on resume, which replaces its files. `.run.lock` is there
+while a process works on the run.
 """
 
 import json
 import logging
 import os
-import shutil
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +24,12 @@ from .files import (
     atomic_write_bytes,
     atomic_write_json,
     is_temporary,
+    is_temporary_of,
+    link_targets,
+    release_lock,
     safe_name,
     sha256_of,
+    take_lock,
     under,
     write_error,
     write_together,
@@ -49,7 +54,8 @@ __all__ = [
 STATUSES = ("running", "done", "incomplete")
 _FOLDERS = ("labels", "base", "truth", "preview", "overlay")
 _FRAME_FOLDERS = {"labels": ".png", "base": ".png", "truth": ".png", "preview": ".jpg"}
-_FILES = ("windows.jsonl", "scores.json", "report.html", "run.json")  # run.json last: it makes the folder ours
+_FILES = ("scores.json", "report.html", "windows.jsonl", "run.json")  # the last two say what is ours: removed last
+_LOCK = ".run.lock"
 
 logger = logging.getLogger(__name__)
 
@@ -103,12 +109,13 @@ class RunFolder:
             dtype: Number format in use, such as "bfloat16".
             weights: SHA-256 of each weights file by model name.
             inputs: Other files and folders that are read (stored labels, weights) and must survive `overwrite`.
-            overwrite: Remove the earlier run's own files first; files that are not ours stay.
-            resume: Keep finished windows, remove what an interrupted run left half-written.
+            overwrite: Remove the files that the earlier run recorded first; all other files stay.
+            resume: Keep finished windows whose files are there; the rest is done again.
 
         Raises:
             RunError: If the folder is in use, is not ours to overwrite, or holds a run that differs in settings, label
                 set, weights, seed, dtype, kind of device or clips.
+            MediaError: If the folder cannot be read or written.
         """
         out = Path(out)
         if overwrite and resume:
@@ -117,18 +124,29 @@ class RunFolder:
         if len(set(names)) != len(names) or any(safe_name(name) != name for name in names):
             raise RunError(f"clips need distinct, safe names, found {names[:10]}; `find_clips` gives such names")
         asked = new_info(command, settings, label_space, clips, seed, device, dtype, weights or {})
-        if out.exists() and not out.is_dir():
-            raise RunError(f"{out} is a file, expected a folder to write into; choose another --out")
-        is_used = out.is_dir() and any(not is_temporary(entry) for entry in out.iterdir())
-        if is_used and resume:
-            return cls._resume(out, asked)
-        if is_used:
-            if not overwrite:
-                raise RunError(f"{out} {describe(out)}")
-            _remove_run(out, [*(clip.path for clip in clips), *inputs])
-        run = cls(out, asked, ())
-        run._write_info()
-        run._write_manifest(())
+        try:
+            if out.exists() and not out.is_dir():
+                raise RunError(f"{out} is a file, expected a folder to write into; choose another --out")
+            is_used = out.is_dir() and any(not _is_passing(entry) for entry in out.iterdir())
+        except OSError as error:
+            raise write_error(out, error) from error
+        if is_used and not (overwrite or resume):
+            raise RunError(f"{out} {describe(out)}")
+        stored = _read_same_run(out, asked) if is_used and resume else None
+        earlier = _read_own_run(out, [*(clip.path for clip in clips), *inputs]) if is_used and overwrite else None
+        take_lock(out / _LOCK)
+        try:
+            _remove_temporaries(out, [*names, *_clip_names(earlier or {})])
+            if stored is not None:
+                return cls._resume(out, stored, asked)
+            if earlier is not None:
+                _remove_run(out, earlier)
+            run = cls(out, asked, ())
+            run._write_info()
+            run._write_manifest(())
+        except BaseException:
+            release_lock(out / _LOCK)
+            raise
         return run
 
     @classmethod
@@ -142,15 +160,7 @@ class RunFolder:
         return cls(path, read_info(path), _read_windows(path / "windows.jsonl"))
 
     @classmethod
-    def _resume(cls, out: Path, asked: dict[str, Any]) -> "RunFolder":
-        stored = read_info(out)
-        differing = differences(stored, asked)
-        if differing:
-            listed = "\n".join(f"  {line}" for line in differing[:20])
-            raise RunError(
-                f"{out} holds a run that differs from the one asked for, and --resume does not mix them:\n{listed}\n"
-                "Ask for the same, or choose another --out, or start again with --overwrite"
-            )
+    def _resume(cls, out: Path, stored: dict[str, Any], asked: dict[str, Any]) -> "RunFolder":
         if stored["versions"] != asked["versions"]:
             logger.warning("%s was begun with other package versions; results may differ in the last bits", out)
         stored["resumed"] = [*stored.get("resumed", ()), {"time": now(), "versions": asked["versions"]}]
@@ -158,11 +168,12 @@ class RunFolder:
             {key: asked[key] for key in ("device", "versions", "code_revision")}, status="running", ended=None
         )
         run = cls(out, stored, ())
+        if not run.manifest_path.exists():
+            logger.warning("%s is gone: no window counts as finished, all are done again", run.manifest_path)
         finished = [record for record in _read_windows(out / "windows.jsonl") if run._has_all_files(record)]
         for record in finished:
             run._remember(record)
         run._write_manifest(finished)
-        run._remove_leftovers()
         run._write_info()
         return run
 
@@ -203,6 +214,12 @@ class RunFolder:
         records = self._windows.get(video, {})
         return [records[start] for start in sorted(records)]
 
+    def is_done(self, video: str) -> bool:
+        """Tell whether a clip was finished and all its frames are still there, so that nothing is left to do."""
+        entry = self.clip_info(video)
+        num_frames = sum(record.length for record in self._windows.get(video, {}).values())
+        return entry.get("status") == "done" and num_frames == entry.get("frames_decoded") and num_frames > 0
+
     def commit_window(
         self,
         record: WindowRecord,
@@ -217,7 +234,7 @@ class RunFolder:
         Args:
             record: What to remember; its video must be planned and its frames not yet written.
             labels: Refined labels, train ids (L, H, W).
-            base: Base labels of the same form.
+            base: Base labels of the same form; without them a resumed run does the window again.
             previews: Small pictures, uint8 RGB (h, w, 3), by frame name; any subset of the window's frames.
             truth: Ground truth of the form of `labels`.
 
@@ -240,6 +257,8 @@ class RunFolder:
             if frame not in record.frames:
                 raise ShapeError(f"there is a preview of frame {frame}, which is not in the window")
             contents[self.preview_path(record.video, frame)] = encode_jpeg(picture)
+        if truth is not None and not self.info.get("has_truth"):
+            self.update(has_truth=True)  # so that --overwrite knows whose truth/ is
         write_together(contents)
         self._append_line(record)
         self._remember(record)
@@ -307,9 +326,12 @@ class RunFolder:
         other[stage] = other.get(stage, 0.0) + seconds
 
     def finish(self, status: str = "done") -> None:
-        """Write the final status, "done" or "incomplete", and the time of the end."""
+        """Write the final status, "done" or "incomplete", and the time of the end; others may have the folder then."""
         assert status in STATUSES, status
-        self.update(status=status, ended=now())
+        try:
+            self.update(status=status, ended=now())
+        finally:
+            release_lock(self.path / _LOCK)
 
     def _frame_path(self, folder: str, video: str, frame: str) -> Path:
         path = self.path / folder / safe_name(video) / f"{safe_name(frame)}{_FRAME_FOLDERS[folder]}"
@@ -361,25 +383,48 @@ class RunFolder:
         atomic_write_json(self.path / "run.json", self.info)
 
     def _has_all_files(self, record: WindowRecord) -> bool:
-        missing = [frame for frame in record.frames if not self.label_path(record.video, frame).is_file()]
+        places = (self.label_path, self.base_path)
+        missing = [
+            frame for frame in record.frames if not all(_has_content(place(record.video, frame)) for place in places)
+        ]
         if missing:
             logger.warning(
-                "%s: %d label maps of the finished window at frame %d are gone (first: %s); it is done again",
+                "%s: %d label maps of the finished window at frame %d are gone or empty (first: %s); it is done again",
                 record.video, len(missing), record.start, missing[0],
             )  # fmt: skip
         return not missing
 
-    def _remove_leftovers(self) -> None:
-        """Remove temporary files, and frames of windows that have no line in the manifest."""
-        for entry in self.path.iterdir():
-            if is_temporary(entry):
-                entry.unlink()
-        for folder in _FOLDERS:
-            for file in (self.path / folder).rglob("*"):
-                is_frame = file.suffix == _FRAME_FOLDERS.get(folder)
-                is_finished = file.stem in self._written_frames.get(file.parent.name, ())
-                if file.is_file() and (is_temporary(file) or (is_frame and not is_finished)):
-                    file.unlink()
+
+def _has_content(path: Path) -> bool:
+    return path.is_file() and path.stat().st_size > 0
+
+
+def _is_passing(entry: Path) -> bool:
+    """Tell whether a file at the top of a run folder is only there while a run works, or was killed."""
+    return entry.name == _LOCK or is_temporary_of(entry, _FILES)
+
+
+def _remove_temporaries(out: Path, videos: Iterable[str]) -> None:
+    """Remove what killed runs left under temporary names; links are not followed."""
+    places = [out / "overlay", *_frame_folders(out, videos)]
+    found = [entry for entry in out.iterdir() if is_temporary_of(entry, _FILES)]
+    for place in places:
+        if place.is_dir() and not place.is_symlink() and not place.parent.is_symlink():
+            found += [entry for entry in place.iterdir() if is_temporary(entry)]
+    for entry in found:
+        if entry.is_file() and not entry.is_symlink():
+            _remove(entry)
+
+
+def _frame_folders(out: Path, videos: Iterable[str]) -> list[Path]:
+    return [out / folder / safe_name(video) for video in videos for folder in _FRAME_FOLDERS]
+
+
+def _remove(path: Path) -> None:
+    try:
+        path.unlink(missing_ok=True)
+    except OSError as error:
+        raise RunError(f"cannot remove {path}: {error.strerror}") from error
 
 
 def _read_windows(path: Path) -> list[WindowRecord]:
@@ -399,8 +444,21 @@ def _read_windows(path: Path) -> list[WindowRecord]:
     return records
 
 
-def _remove_run(out: Path, inputs: Iterable[Path]) -> None:
-    """Remove what a run of ours wrote, and nothing else."""
+def _read_same_run(out: Path, asked: dict[str, Any]) -> dict[str, Any]:
+    """Return the `run.json` of the run to resume, after making sure that it is the one asked for."""
+    stored = read_info(out)
+    differing = differences(stored, asked)
+    if differing:
+        listed = "\n".join(f"  {line}" for line in differing[:20])
+        raise RunError(
+            f"{out} holds a run that differs from the one asked for, and --resume does not mix them:\n{listed}\n"
+            "Ask for the same, or choose another --out, or start again with --overwrite"
+        )
+    return stored
+
+
+def _read_own_run(out: Path, inputs: Iterable[Path]) -> dict[str, Any]:
+    """Return the `run.json` of the run to overwrite, after making sure that it is ours and holds no input."""
     try:
         info = json.loads((out / "run.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -410,21 +468,57 @@ def _remove_run(out: Path, inputs: Iterable[Path]) -> None:
             f"{out} is not empty and holds no run of sam2vss (no run.json of ours), so --overwrite does not touch it; "
             "choose another --out, or empty the folder yourself"
         )
-    ours = [out / name for name in (*_FOLDERS, *_FILES)]
+    ours = [(out / name).resolve() for name in (*_FOLDERS, *_FILES)]
     for source in inputs:
-        if any(source.resolve().is_relative_to(entry.resolve()) for entry in ours):
-            raise RunError(f"--overwrite would remove the input {source}; choose another --out")
+        for target in link_targets(source):
+            if any(target.is_relative_to(entry) for entry in ours):
+                through = "" if target == Path(os.path.realpath(source)) else f" (it leads to {target})"
+                raise RunError(f"--overwrite would remove the input {source}{through}; choose another --out")
+    return dict(info)
+
+
+def _remove_run(out: Path, info: Mapping[str, Any]) -> None:
+    """Remove the files that a run of ours recorded, and folders that are empty then; links are not followed."""
+    windows = list(_recorded_frames(out / "windows.jsonl"))
+    folders = [name for name in _FRAME_FOLDERS if name != "truth" or info.get("has_truth")]
+    for video, frames in windows:
+        for name in folders:
+            place = out / name / safe_name(video)
+            if not place.is_symlink() and not place.parent.is_symlink():
+                for frame in frames:
+                    _remove(place / f"{safe_name(frame)}{_FRAME_FOLDERS[name]}")
+    if not (out / "overlay").is_symlink():
+        for video in _clip_names(info):
+            _remove(out / "overlay" / f"{safe_name(video)}.mp4")
+    emptied = {place for place in _frame_folders(out, (video for video, _ in windows)) if place.parent.name in folders}
+    for place in [*sorted(emptied), *(out / name for name in (*folders, "overlay"))]:
+        if not place.is_symlink() and not place.parent.is_symlink():
+            with suppress(OSError):  # not there, or holds files of others
+                place.rmdir()
+    for name in _FILES:
+        _remove(out / name)
+
+
+def _clip_names(info: Mapping[str, Any]) -> list[str]:
+    """Return the names of the clips in a `run.json` of any format version."""
+    clips = info.get("clips")
+    return [
+        str(clip["name"])
+        for clip in (clips if isinstance(clips, list) else [])
+        if isinstance(clip, dict) and "name" in clip
+    ]
+
+
+def _recorded_frames(path: Path) -> Iterator[tuple[str, list[str]]]:
+    """Yield video and frame names of the lines of a manifest that can be read, of any format version."""
     try:
-        for entry in out.iterdir():
-            if is_temporary(entry):
-                entry.unlink()
-        for entry in (out / "windows.jsonl", *ours):
-            if entry.is_dir() and not entry.is_symlink():
-                shutil.rmtree(entry)
-            else:
-                entry.unlink(missing_ok=True)
-    except OSError as error:
-        raise RunError(f"cannot remove {error.filename or out}: {error.strerror}") from error
+        lines = path.read_bytes().split(b"\n")
+    except OSError:
+        return
+    for line in lines:
+        with suppress(ValueError, KeyError, TypeError):
+            window = json.loads(line)
+            yield str(window["video"]), [str(frame) for frame in window["frames"]]
 
 
 def _sum_seconds(parts: Iterable[Mapping[str, float]]) -> dict[str, float]:

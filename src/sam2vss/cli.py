@@ -4,11 +4,14 @@ Exit codes: 0 done, 1 our bug, 2 the user's input, 3 done but incomplete under -
 libraries are imported inside the commands, so that `--help` stays fast.
 """
 
+import errno
 import json
 import os
+import re
 import sys
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -16,7 +19,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from cyclopts import App, CycloptsError, Parameter
 from pydantic import ValidationError
 
-from .errors import Sam2VssError, SettingsError
+from .errors import RunError, Sam2VssError, SettingsError
 from .settings import (
     DEFAULT_SAM2,
     DEFAULT_SEGMENTER,
@@ -32,6 +35,8 @@ if TYPE_CHECKING:
 
 EXIT_DONE, EXIT_BUG, EXIT_INPUT, EXIT_INCOMPLETE, EXIT_INTERRUPTED = 0, 1, 2, 3, 130
 DEFAULT_ASSUMED_MASKLETS = 40  # ours: between the 20 and 60 of typical street and table-top scenes
+
+COMMANDS = ("refine", "evaluate", "demo", "report", "doctor", "train")
 
 Flag = Annotated[bool, Parameter(negative="")]
 
@@ -121,6 +126,8 @@ def refine(
     started = time.monotonic()
     if labels is not None and segmenter is not None:
         raise SettingsError("--labels and --segmenter both give base labels: pass one of them")
+    if labels is not None and not labels.exists():
+        raise SettingsError(f"--labels {labels} does not exist")
     masklets, image_size = apply_preset(preset, masklets, image_size)
     clips = find_clips(list(source)) if source else find_clips([])
     if shard is not None:
@@ -130,11 +137,16 @@ def refine(
             raise SettingsError(f"--shard {shard} has no clips: there are fewer clips than parts")
     if tracker == "sam2":
         check_image_size(image_size)
+    place = _check_out(out, resume, overwrite)
     if dry_run:
-        return _print_plan(clips, sam2 if tracker == "sam2" else None, masklets, image_size, device)
+        _print_plan(clips, sam2 if tracker == "sam2" else None, masklets, image_size, device)
+        print(f"labels  {labels or segmenter or DEFAULT_SEGMENTER}")
+        print(f"out     {out} ({place})")
+        return EXIT_DONE
 
     from .artifacts import RunFolder
     from .devices import choose_device, choose_dtype
+    from .files import folder_fingerprint
     from .pipeline import VoteRule, check_clips, refine_run
     from .report import write_report
 
@@ -151,6 +163,7 @@ def refine(
         command="refine",
         settings={
             "labels": None if labels is None else str(labels.resolve()),
+            "labels_fingerprint": None if labels is None else folder_fingerprint(labels, out),
             "segmenter": None if labels is not None else segmenter or DEFAULT_SEGMENTER,
             "tracker": tracker,
             "sam2": sam2 if tracker == "sam2" else None,
@@ -172,9 +185,13 @@ def refine(
     with bars:
         rule = VoteRule(**votes.model_dump())
         summary = refine_run(run, clips, base, masklet_source, masklets.window, rule, overlay, bars)
-    print_summary(summary, time.monotonic() - started)
-    if report:
-        print(f"report  {write_report(out)}")
+    seconds = time.monotonic() - started
+    report_path = (
+        write_report(out) if report else None
+    )  # all files before the first line on stdout, which may be closed
+    print_summary(summary, seconds)
+    if report_path is not None:
+        print(f"report  {report_path}")
     print(f"labels  {out / 'labels'}")
     for problem in summary.problems:
         print_problem(problem)
@@ -204,9 +221,9 @@ def evaluate(
     predictions
         Predictions in one of these layouts, or a run folder.
     label_set
-        Names and ids of the ground truth (label_set.json); default: the one in TRUTH.
+        Names and ids of the ground truth (label_set.json); default: the one in TRUTH, or of the run that TRUTH is.
     prediction_label_set
-        The same for the predictions, where it differs.
+        The same for the predictions; default: that of the run where PREDICTIONS is one, else LABEL_SET.
     protocol
         Which published rule counts windows, clips and void.
     windows
@@ -221,12 +238,16 @@ def evaluate(
     from .artifacts import atomic_write_json
     from .console import print_problem, print_rows
     from .evaluate import evaluate_folders, scores_table
-    from .refiner import stored_label_space
+    from .refiner import run_label_space, stored_label_space
     from .types import LabelSpace
 
+    for folder in (truth, predictions):
+        _refuse_shards(folder)
     space = stored_label_space(truth, label_set)
-    other = None if prediction_label_set is None else LabelSpace.from_json(prediction_label_set)
+    other = run_label_space(predictions) if prediction_label_set is None else LabelSpace.from_json(prediction_label_set)
     result = evaluate_folders(truth, predictions, space, other, protocol, windows, only or None)
+    if json_file is not None:
+        atomic_write_json(json_file, result.to_json())
     print_rows(
         scores_table({predictions.resolve().name: result.scores}),
         f"{result.frames} frames, protocol {protocol}, percent",
@@ -239,8 +260,6 @@ def evaluate(
         print_rows(rows)
     for warning in result.warnings:
         print_problem(warning)
-    if json_file is not None:
-        atomic_write_json(json_file, result.to_json())
     return EXIT_DONE
 
 
@@ -297,7 +316,10 @@ def report(*runs: Path) -> int:
     if not runs:
         raise SettingsError("no run folder was given; pass the --out folder of a run")
     for run in runs:
-        print(write_report(run))
+        _refuse_shards(run)
+    reports = [write_report(run) for run in runs]
+    for path in reports:
+        print(path)
     return EXIT_DONE
 
 
@@ -370,17 +392,16 @@ def launch(
     config
         YAML file of options, such as "window: 16"; the command line wins over it.
     """
+    for previous, token in zip(("", *tokens), tokens, strict=False):
+        if not token.strip() or re.fullmatch(r"--[\w-]+=\s*", token):
+            raise SettingsError(f"an empty value was given {f'after {previous}' * bool(previous)}".rstrip())
     if config is not None:
-        import yaml
-        from cyclopts.config import Yaml
+        from cyclopts.config import Dict
 
-        if not config.is_file():
-            raise SettingsError(f"--config {config} does not exist")
-        try:
-            yaml.safe_load(config.read_text(encoding="utf-8"))
-        except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-            raise SettingsError(f"--config {config} cannot be read as YAML: {error}") from error
-        app.config = (Yaml(config, use_commands_as_keys=False),)
+        options = _read_config(config)
+        # one entry a command: with a flat file cyclopts would silently drop options named like a command (report)
+        data = {**dict.fromkeys(COMMANDS, options), "train": {"nano": options}}
+        app.config = (Dict(data, source=str(config.absolute())),)
     code = app(tokens, exit_on_error=False, print_error=False, result_action="return_value")
     return code if isinstance(code, int) else EXIT_DONE
 
@@ -394,8 +415,7 @@ def run(arguments: Sequence[str]) -> int:
     """Run the command line and return its exit code; only our own bugs raise."""
     app.config = ()  # forget the file of an earlier call in this process
     try:
-        code = app.meta(list(arguments), exit_on_error=False, print_error=False, result_action="return_value")
-        return code if isinstance(code, int) else EXIT_DONE
+        return _call(arguments)
     except Sam2VssError as error:
         _print_error(type(error).__name__, str(error))
         return EXIT_INPUT
@@ -403,11 +423,94 @@ def run(arguments: Sequence[str]) -> int:
         _print_error("usage", _usage_message(error))
         return EXIT_INPUT
     except KeyboardInterrupt:
-        _print_error("interrupted", "finished windows are kept; go on with the same command and --resume")
+        _print_error("interrupted", _way_on(arguments))
         return EXIT_INTERRUPTED
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _call(arguments: Sequence[str]) -> int:
+    """Run the command and write out what it printed; a reader that left early is no failure, a full disk is."""
+    try:
+        code = app.meta(list(arguments), exit_on_error=False, print_error=False, result_action="return_value")
+        sys.stdout.flush()
+    except SystemExit as stop:  # how rich, which prints the help texts, answers a closed pipe
+        if not isinstance(stop.__context__, BrokenPipeError):
+            raise
         return EXIT_DONE
+    except OSError as error:
+        is_stream = error.filename is None and error.errno in (errno.EPIPE, errno.ENOSPC, errno.EIO, errno.EDQUOT)
+        if not is_stream:
+            raise
+        with suppress(OSError, ValueError):  # what is left in the buffer must not fail once more at exit
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        if error.errno == errno.EPIPE:
+            return EXIT_DONE
+        raise RunError(f"cannot write the standard output: {error.strerror}") from error
+    return code if isinstance(code, int) else EXIT_DONE
+
+
+def _way_on(arguments: Sequence[str]) -> str:
+    """Say how to go on after an interruption."""
+    if "refine" in arguments:
+        return "finished windows are kept; go on with the same command and --resume"
+    if "train" in arguments:
+        return "the same command goes on from the last checkpoint"
+    return "the same command starts again"
+
+
+def _read_config(config: Path) -> dict[str, Any]:
+    """Read a file of options: a flat mapping from option names to values."""
+    import yaml
+
+    if not config.is_file():
+        raise SettingsError(f"--config {config} does not exist")
+    try:
+        options = yaml.safe_load(config.read_text(encoding="utf-8-sig"))
+    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
+        raise SettingsError(f"--config {config} cannot be read as YAML: {error}") from error
+    if options is None:
+        return {}
+    if not isinstance(options, dict):
+        raise SettingsError(
+            f'--config {config} must be a mapping such as "window: 16", but got {type(options).__name__}'
+        )
+    for key, value in options.items():
+        if not isinstance(key, str):
+            raise SettingsError(
+                f'--config {config} has the key {key!r}, expected names of options such as "window: 16"'
+            )
+        if isinstance(value, dict) or (key in COMMANDS and key != "report"):
+            raise SettingsError(
+                f'--config {config} nests options under "{key}": options stand at top level, such as "window: 16", and '
+                "belong to the command that is called"
+            )
+        if key == "config":
+            raise SettingsError(f"--config {config} names another config: give all options in one file")
+        if isinstance(value, str) and not value.strip():
+            raise SettingsError(f"--config {config} gives an empty value for {key}")
+    return options
+
+
+def _check_out(out: Path, resume: bool, overwrite: bool) -> str:
+    """Refuse a folder that is in use before weights are loaded or fetched; say in a word what becomes of it."""
+    from .files import is_temporary
+    from .run_info import describe
+
+    if resume and overwrite:
+        raise RunError("--overwrite starts again and --resume goes on: give one of them")
+    if out.exists() and not out.is_dir():
+        raise RunError(f"{out} is a file, expected a folder to write into; choose another --out")
+    if not (out.is_dir() and any(not is_temporary(entry) for entry in out.iterdir())):
+        return "free"
+    if not (resume or overwrite):
+        raise RunError(f"{out} {describe(out)}")
+    return "the run there goes on" if resume else "the run there is replaced"
+
+
+def _refuse_shards(folder: Path) -> None:
+    """Raise `RunError` for the folder around the runs that `refine --shard` wrote."""
+    shards = sorted(shard.name for shard in folder.glob("shard-*-of-*")) if folder.is_dir() else []
+    if shards and not (folder / "run.json").exists():
+        raise RunError(f"{folder} holds {len(shards)} shards ({', '.join(shards[:4])}), each a run: pass one of them")
 
 
 def _usage_message(error: CycloptsError) -> str:
@@ -434,13 +537,14 @@ def _limit_noise() -> None:
     """Keep the libraries' chatter and telemetry off; must come before they are imported."""
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # spinning threads on a busy machine multiply the time
 
 
 def _parse_shard(text: str) -> tuple[int, int]:
-    index, _, count = text.partition("/")
-    if not (index.isdigit() and count.isdigit() and 1 <= int(index) <= int(count)):
+    found = re.fullmatch(r"([0-9]{1,6})/([0-9]{1,6})", text)
+    if found is None or not 1 <= int(found[1]) <= int(found[2]):
         raise SettingsError(f"--shard {text} is not of the form i/n with 1 <= i <= n, such as 2/4")
-    return int(index), int(count)
+    return int(found[1]), int(found[2])
 
 
 def _load_base(
@@ -453,8 +557,6 @@ def _load_base(
     if labels is not None:
         if wants_probabilities:
             raise SettingsError("--vote-weight probability needs a model: stored label PNGs hold no probabilities")
-        if not labels.exists():
-            raise SettingsError(f"--labels {labels} does not exist")
         return StoredLabels(labels, stored_label_space(labels, label_set)), {}
     model = load_segmenter(segmenter or DEFAULT_SEGMENTER, device, dtype, want_probabilities=wants_probabilities)
     return ModelLabels(model), {f"{model.location.id}/{name}": sha for name, sha in model.location.sha256().items()}
@@ -483,7 +585,7 @@ def _load_masklets(
 
 def _print_plan(
     clips: "Sequence[ClipSource]", sam2: str | None, masklets: MaskletSettings, image_size: int | None, device: str
-) -> int:
+) -> None:
     """Print frames, windows, memory and time to expect."""
     from .console import print_rows
     from .devices import choose_device
@@ -499,7 +601,7 @@ def _print_plan(
         rows.append([clip.name, f"{width}x{height}", str(frames or "unknown"), str(len(windows) or "unknown")])
     print_rows(rows, f"{len(clips)} clip{'s' * (len(clips) != 1)}")
     if sam2 is None:
-        return EXIT_DONE
+        return
     from .refiner import find_sam2
     from .sam2.cost import probe_speed, tracking_cost
 
@@ -515,7 +617,6 @@ def _print_plan(
     left_out = f"; {unknown} of {len(clips)} clips are of unknown length and left out" if unknown else ""
     title = f"tracking with {sam2} on {device}, about {speed / 1e9:.0f} GFLOP/s; base labels come on top{left_out}"
     print_rows(rows, title)
-    return EXIT_DONE
 
 
 def _duration(seconds: float) -> str:

@@ -1,5 +1,6 @@
 """What the command line shows: progress bars on stderr, tables on stdout. Knows nothing of how things are computed."""
 
+import os
 from collections.abc import Sequence
 from types import TracebackType
 
@@ -11,8 +12,18 @@ from rich.table import Table
 
 from .pipeline import RunSummary
 
-stdout = Console()
-stderr = Console(stderr=True)
+
+class PipeConsole(Console):
+    """A console whose reader may leave early: what is still to be printed then goes nowhere, and work goes on."""
+
+    def on_broken_pipe(self) -> None:
+        """Let the stream lead to the null device."""
+        self.quiet = True
+        os.dup2(os.open(os.devnull, os.O_WRONLY), self.file.fileno())
+
+
+stdout = PipeConsole()
+stderr = PipeConsole(stderr=True)
 
 
 class RunBars:

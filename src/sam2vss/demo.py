@@ -8,10 +8,12 @@ from pathlib import Path
 
 from .artifacts import RunFolder, atomic_write_json
 from .datasets.synthetic import LABEL_SPACE, TEST_SEEDS, SyntheticClip, export_vspw, render_clip
+from .errors import RunError
 from .evaluate import Evaluation, evaluate_folders
 from .pipeline import Progress, RunSummary, VoteRule, refine_run
 from .refiner import ArrayLabels, find_sam2, load_tracker
 from .report import write_report
+from .run_info import recorded_command
 from .segmenters import ModelLabels, load_segmenter
 from .settings import MaskletSettings, VoteSettings
 from .types import Frame
@@ -81,6 +83,9 @@ def run_demo(
         RunError: If `out` holds something else.
         WeightsError: If the bundled weights are damaged.
     """
+    command = recorded_command(out)
+    if command not in (None, "demo"):
+        raise RunError(f"{out} holds a run of `{command}`, and only an earlier demo is replaced; choose another --out")
     masklets, votes = masklets or MaskletSettings(), votes or VoteSettings()
     clip = RenderedClip(f"synthetic_{seed:06d}", render_clip(seed, num_frames, DEMO_SIZE), out / "scene")
     location = find_sam2("nano")

@@ -292,6 +292,8 @@ class _PredictionReader:
     def __init__(self, label_space: LabelSpace, stored: LabelSpace) -> None:
         self._ignore_index = label_space.ignore_index
         self._stored = stored
+        self._is_by_name = _is_matched_by_name(label_space, stored)
+        self._true_names = label_space.names
         self._table = np.full(WIDE_IGNORE_INDEX + 1, label_space.ignore_index, label_space.dtype)
         self._table[list(stored.raw_ids)] = _train_ids(label_space, stored)
         self._strangers: dict[int, Path] = {}
@@ -307,21 +309,34 @@ class _PredictionReader:
         return labels
 
     def warnings(self) -> list[str]:
+        notes = []
+        if not self._is_by_name and self._stored.names != self._true_names:
+            pairs = zip(self._stored.names, self._true_names, strict=True)
+            first_own, first_true = next((own, true) for own, true in pairs if own != true)
+            notes.append(
+                "the class names of the predictions differ from the truth's, and classes are matched by position "
+                f"(first difference: {first_own!r} counts as {first_true!r})"
+            )
         if not self._strangers:
-            return []
+            return notes
         ids = [str(raw_id) for raw_id in sorted(self._strangers)]
         first = next(iter(self._strangers.values()))
         return [
+            *notes,
             f"predictions hold {len(ids)} ids without a class in the label set ({_listed(ids)}; first in {first}); "
-            "their pixels count as errors. If the ids mean something else, pass the predictions' own label set."
+            "their pixels count as errors. If the ids mean something else, pass the predictions' own label set.",
         ]
+
+
+def _is_matched_by_name(label_space: LabelSpace, stored: LabelSpace) -> bool:
+    """Whether the truth's names are distinct and the predictions know all of them."""
+    return len(set(label_space.names)) == label_space.num_classes and set(label_space.names) <= set(stored.names)
 
 
 def _train_ids(label_space: LabelSpace, stored: LabelSpace) -> np.ndarray:
     """Return the truth's train id of every class of the predictions, or the ignore index."""
-    train_ids = {name: i for i, name in enumerate(label_space.names)}
-    is_by_name = len(train_ids) == label_space.num_classes and train_ids.keys() <= set(stored.names)
-    if is_by_name:
+    if _is_matched_by_name(label_space, stored):
+        train_ids = {name: i for i, name in enumerate(label_space.names)}
         return np.array([train_ids.get(name, label_space.ignore_index) for name in stored.names])
     if stored.num_classes != label_space.num_classes:
         absent = [name for name in label_space.names if name not in stored.names]

@@ -72,6 +72,8 @@ def resolve_model(
     Raises:
         WeightsError: If there is no such model, it cannot be reached, or it has no safetensors weights.
     """
+    if not name.strip():
+        raise WeightsError(f"the name of a model is empty; known names: {', '.join(aliases) or 'none'}")
     target = aliases.get(name, name)
     if name not in aliases and "@" in name and not Path(name).exists():
         target, _, revision = name.partition("@")

@@ -213,9 +213,10 @@ def natural_key(name: str) -> tuple[list[str | int], str]:
     return [int(part) if i % 2 else part for i, part in enumerate(parts)], name
 
 
-def _clips_of(path: Path) -> list[ClipSource]:
+def _clips_of(path: Path, lists: tuple[Path, ...] = ()) -> list[ClipSource]:
+    """Find the clips of one source; `lists` are the text files that led to it."""
     if path.is_file() and path.suffix.lower() in LIST_SUFFIXES:
-        return _listed_clips(path)
+        return _listed_clips(path, lists)
     if not path.is_dir():
         return [open_clip(path)]
     folder = _image_folder(path)
@@ -242,7 +243,10 @@ def _clips_of(path: Path) -> list[ClipSource]:
     return clips
 
 
-def _listed_clips(path: Path) -> list[ClipSource]:
+def _listed_clips(path: Path, lists: tuple[Path, ...]) -> list[ClipSource]:
+    lists = (*lists, path.resolve())
+    if lists[-1] in lists[:-1]:
+        raise MediaError(f"the list {path} names itself: {' -> '.join(file.name for file in lists)}")
     try:
         lines = [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines()]
     except (OSError, UnicodeDecodeError) as error:
@@ -250,7 +254,7 @@ def _listed_clips(path: Path) -> list[ClipSource]:
     entries = [path.parent / line for line in lines if line and not line.startswith("#")]
     if not entries:
         raise MediaError(f"{path} lists no sources, expected one path per line")
-    return [clip for entry in entries for clip in _clips_of(entry)]
+    return [clip for entry in entries for clip in _clips_of(entry, lists)]
 
 
 def _image_folder(path: Path) -> ImageClip | None:
@@ -262,14 +266,18 @@ def _image_folder(path: Path) -> ImageClip | None:
         return None
     by_stem: dict[str, Path] = {}
     for file in files:
-        twin = by_stem.setdefault(file.stem, file)
+        twin = by_stem.setdefault(safe_name(file.stem), file)
         if twin is not file:
-            raise MediaError(f"{twin} and {file.name} would share one frame name; keep one of them")
+            raise MediaError(f"{twin} and {file.name} would share one frame name; keep one of them, or rename it")
     return ImageClip(safe_name(path.resolve().name), path, tuple(files), image_size(files[0]))
 
 
 def _files_in(folder: Path, suffixes: tuple[str, ...]) -> list[Path]:
-    return [entry for entry in _entries(folder) if entry.suffix.lower() in suffixes and entry.is_file()]
+    files = [entry for entry in _entries(folder) if entry.suffix.lower() in suffixes and not entry.is_dir()]
+    for file in files:
+        if not file.exists():
+            raise MediaError(f"{file} is a link to {os.readlink(file)}, which is not there; mend or remove the link")
+    return [file for file in files if file.is_file()]
 
 
 def _folders_in(folder: Path) -> list[Path]:

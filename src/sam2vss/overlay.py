@@ -201,6 +201,7 @@ class VideoWriter:
         stream.height, stream.width = height + height % 2, width + width % 2
         stream.pix_fmt = "yuv420p"
         stream.codec_context.time_base = self._time_base
+        stream.codec_context.thread_count = 1  # with threads one of 60 equal runs came out different
         stream.options = {"crf": str(self._crf), "preset": "veryfast", "g": "48"}  # g: a key frame to jump to every 48
         for name in ("colorspace", "color_primaries", "color_trc"):
             setattr(stream.codec_context, name, 1)  # BT.709

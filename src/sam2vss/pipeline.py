@@ -134,6 +134,9 @@ def check_clips(clips: Sequence[ClipSource], base: BaseLabelSource) -> None:
     """
     for clip in clips:
         names = [file.stem for file in clip.files] if isinstance(clip, ImageClip) else None
+        for name in names or ():
+            if name.encode("utf-8", "ignore").decode() != name:
+                raise MediaError(f"the file name {name!r} in {clip.path} is not UTF-8; rename the file")
         try:
             base.check(clip.name, names, clip.num_frames_expected, clip.size)
         except LabelError:
@@ -200,7 +203,7 @@ def _refine_one(
     progress.clip_started(clip.name, clip.num_frames_estimate)
     summary.clips += 1
     finished = {record.start: record for record in run.finished_windows(clip.name)}
-    if run.clip_info(clip.name)["status"] == "done" and (not overlay or run.overlay_path(clip.name).exists()):
+    if run.is_done(clip.name) and (not overlay or run.overlay_path(clip.name).exists()):
         count = sum(record.length for record in finished.values())
         summary.resumed_frames += count
         progress.frames_done(clip.name, count)

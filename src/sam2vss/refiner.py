@@ -7,13 +7,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from .devices import choose_device, choose_dtype
-from .errors import SettingsError, ShapeError
+from .errors import LabelError, SettingsError, ShapeError
 from .hub import ModelLocation, local_model, resolve_model
 from .interfaces import BaseLabelSource, MaskletTracker
 from .media import find_clips
 from .pipeline import RefinedWindow, VoteRule, check_clips, refine_clip
-from .settings import DEFAULT_SAM2, SAM2_ALIASES, MaskletSettings, VoteSettings
-from .types import BaseLabels, Frame, LabelSpace, Refinement
+from .run_info import read_info
+from .settings import DEFAULT_SAM2, MAX_IMAGE_SIZE, MAX_WINDOW, SAM2_ALIASES, MaskletSettings, VoteSettings
+from .types import IGNORE_INDEX, BaseLabels, Frame, LabelSpace, Refinement
 
 if TYPE_CHECKING:
     from .sam2.tracker import Sam2Tracker
@@ -36,6 +37,8 @@ class Refiner:
     """
 
     def __init__(self, tracker: MaskletTracker, window: int = 32, rule: VoteRule | None = None) -> None:
+        if not isinstance(window, int) or not 1 <= window <= MAX_WINDOW:
+            raise SettingsError(f"window is {window!r}, expected a whole number of frames, 1 to {MAX_WINDOW}")
         self.tracker = tracker
         self.window = window
         self.rule = rule or VoteRule()
@@ -43,7 +46,7 @@ class Refiner:
     @classmethod
     def from_pretrained(
         cls,
-        sam2: str = DEFAULT_SAM2,
+        sam2: str | Path = DEFAULT_SAM2,
         *,
         masklets: MaskletSettings | None = None,
         votes: VoteSettings | None = None,
@@ -82,13 +85,16 @@ class Refiner:
             labels: Base labels: train ids (T, H, W), a folder of label PNGs, or a source of labels such as
                 `ModelLabels(load_segmenter(...))`.
             label_set: Classes of the labels: a `LabelSpace`, a `label_set.json`, or None. Without one a folder's own
-                `label_set.json` is taken, else classes are numbered from 0 to the largest label.
+                `label_set.json` is taken, else the classes of a uint8 array are numbered from 0 to the largest label,
+                255 being void. A uint16 array needs a label set: its void is 65535, and 255 is a class.
 
         Raises:
             ShapeError: If frames and labels do not fit.
-            LabelError: If a label lies outside the label set.
+            LabelError: If a label lies outside the label set, or labels of 16 bits come without one.
             MediaError: If the source cannot be read.
+            SettingsError: If the label set is of no known type, or the source holds several clips.
         """
+        _check_types(source, labels, label_set)
         if isinstance(source, np.ndarray):
             frames, name = _frames_of(source), "clip"
             if isinstance(labels, str | Path):
@@ -120,7 +126,7 @@ def refine(
     source: Source,
     *,
     labels: str | Path | np.ndarray | BaseLabelSource,
-    sam2: str = DEFAULT_SAM2,
+    sam2: str | Path = DEFAULT_SAM2,
     label_set: LabelSpace | str | Path | None = None,
     masklets: MaskletSettings | None = None,
     votes: VoteSettings | None = None,
@@ -160,24 +166,28 @@ class ArrayLabels:
         first, last = frames[0].index, frames[-1].index
         if last >= len(self._labels):
             raise ShapeError(f"frame {last} of clip {clip_name} has no label map: there are {len(self._labels)}")
-        return BaseLabels(self._labels[first : last + 1])
+        return BaseLabels(self._labels[first : last + 1].copy())  # results share no memory with the caller's array
 
     def finish(self, clip_name: str, num_frames: int) -> None:
         """Raise `ShapeError` if label maps are left over."""
         self.check(clip_name, num_frames=num_frames)
 
 
-def find_sam2(name: str) -> ModelLocation:
+def find_sam2(name: str | Path) -> ModelLocation:
     """Find the weights of a SAM 2 model by alias, hub id or folder; "nano" is bundled.
 
     Raises:
         WeightsError: If there are none.
+        SettingsError: If `name` is neither text nor a path.
     """
     from .sam2.tracker import NANO_FOLDER
 
+    if not isinstance(name, str | Path):
+        raise SettingsError(f"sam2 is {_type_name(name)}, expected an alias, a hub id or a folder")
+    name = str(name)
     if name in ("nano", "sam2-nano"):
         return local_model(NANO_FOLDER, "sam2-nano")
-    return resolve_model(name, SAM2_ALIASES)
+    return resolve_model(name, {"nano": str(NANO_FOLDER), **SAM2_ALIASES})
 
 
 def load_tracker(
@@ -209,25 +219,51 @@ def load_tracker(
 
 def check_image_size(image_size: int | None) -> None:
     """Raise `SettingsError` if SAM 2 cannot work at this square size; None stands for the model's own."""
-    if image_size is not None and (image_size % 32 or image_size < 64):
-        raise SettingsError(f"--image-size {image_size} is not a multiple of 32 from 64 on")
+    if image_size is not None and (image_size % 32 or not 64 <= image_size <= MAX_IMAGE_SIZE):
+        raise SettingsError(f"--image-size {image_size} is not a multiple of 32 from 64 on up to {MAX_IMAGE_SIZE}")
+
+
+def _check_types(source: object, labels: object, label_set: object) -> None:
+    """Raise our errors where arguments are of types that nothing here can read."""
+    is_list_of_paths = isinstance(source, list | tuple) and all(isinstance(entry, str | Path) for entry in source)
+    if not (isinstance(source, str | Path | np.ndarray) or is_list_of_paths):
+        raise ShapeError(
+            f"the source is {_type_name(source)}, expected a path, or frames as NumPy array, uint8 RGB (T, H, W, 3): "
+            "np.stack(frames) joins single frames"
+        )
+    if not isinstance(labels, str | Path | np.ndarray | ArrayLabels) and not hasattr(labels, "labels_for"):
+        raise ShapeError(
+            f"the labels are {_type_name(labels)}, expected one NumPy array, uint8 or uint16 (T, H, W), a folder of "
+            "label PNGs, or a source of labels such as ModelLabels(...)"
+        )
+    if label_set is not None and not isinstance(label_set, LabelSpace | str | Path):
+        raise SettingsError(f"label_set is {_type_name(label_set)}, expected a LabelSpace or a label_set.json")
+
+
+def _type_name(value: object) -> str:
+    return "None" if value is None else f"a {type(value).__name__}"
 
 
 def _frames_of(frames: np.ndarray) -> Iterator[Frame]:
-    if frames.ndim != 4 or frames.shape[3] != 3 or frames.dtype != np.uint8:
-        raise ShapeError(f"frames are {frames.dtype} {frames.shape}, expected uint8 RGB (T, H, W, 3)")
+    if frames.ndim != 4 or frames.shape[3] != 3 or frames.dtype != np.uint8 or not frames.size:
+        raise ShapeError(f"frames are {frames.dtype} {frames.shape}, expected uint8 RGB (T, H, W, 3), none of them 0")
     return (Frame(image, index, f"{index:08d}") for index, image in enumerate(frames))
 
 
 def _label_space(label_set: LabelSpace | str | Path | None, labels: np.ndarray) -> LabelSpace:
+    BaseLabels(labels)  # raises where dtype or shape are wrong
     if isinstance(label_set, LabelSpace):
         return label_set
     if label_set is not None:
         return LabelSpace.from_json(Path(label_set))
-    is_wide = labels.dtype == np.uint16
-    known = labels[labels != (65535 if is_wide else 255)]
-    largest = int(known.max()) if known.size else 0
-    return LabelSpace.numbered(max(largest + 1, 256 if is_wide else 1))
+    if labels.dtype == np.uint16:
+        raise LabelError(
+            "labels of 16 bits need a label_set, since 255 could be a class or void: pass "
+            "label_set=LabelSpace.numbered(num_classes) with void as 65535, or turn labels of at most 255 classes into "
+            "uint8 with void as 255"
+        )
+    known = labels[labels != IGNORE_INDEX]
+    return LabelSpace.numbered(int(known.max()) + 1 if known.size else 1)
 
 
 def _stored_labels(folder: Path, label_set: LabelSpace | str | Path | None) -> BaseLabelSource:
@@ -237,7 +273,7 @@ def _stored_labels(folder: Path, label_set: LabelSpace | str | Path | None) -> B
 
 
 def stored_label_space(folder: Path, label_set: LabelSpace | str | Path | None) -> LabelSpace:
-    """Return the label set given, or the `label_set.json` in the folder of label maps or beside it.
+    """Return the label set given, or the `label_set.json` in the folder of label maps or beside it, or the run's own.
 
     Raises:
         SettingsError: If there is none.
@@ -249,7 +285,23 @@ def stored_label_space(folder: Path, label_set: LabelSpace | str | Path | None) 
     for place in (folder / "label_set.json", folder.parent / "label_set.json"):
         if place.is_file():
             return LabelSpace.from_json(place)
+    own = run_label_space(folder)
+    if own is not None:
+        return own
     raise SettingsError(
         f"the label maps in {folder} come without names and colours: pass --label-set FILE "
         f"(or put a label_set.json into {folder})"
     )
+
+
+def run_label_space(folder: Path) -> LabelSpace | None:
+    """Return the label set of the run whose folder, or folder of label maps, this is; None if it belongs to no run.
+
+    Raises:
+        RunError: If its run.json cannot be read.
+    """
+    folder = folder.resolve()
+    run = folder.parent if folder.name in ("labels", "base", "truth") else folder
+    if not (run / "run.json").is_file():
+        return None
+    return LabelSpace.from_dict(read_info(run)["label_set"])

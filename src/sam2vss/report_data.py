@@ -7,6 +7,7 @@ import base64
 import io
 import json
 import math
+import os
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -18,8 +19,9 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from .errors import RunError
+from .errors import RunError, Sam2VssError
 from .files import safe_name
+from .run_info import FORMAT_VERSION, is_ours
 from .types import LabelSpace
 
 PANELS = {"base": "Base labels", "refined": "Refined labels", "truth": "Ground truth"}
@@ -67,24 +69,33 @@ class RunRecord:
 
 def read_run(run_dir: Path) -> RunRecord:
     """Read `run.json`, `windows.jsonl` and `scores.json`; the last two may be missing or cut short."""
-    if not (run_dir / "run.json").is_file():
+    if not os.path.isfile(run_dir / "run.json"):  # Path.is_file raises for names that are too long
         raise RunError(
             f"{run_dir} is not a run folder: it holds no run.json. "
             "Pass a folder written by `sam2vss refine --out` or `sam2vss demo`."
         )
     info = _read_json(run_dir / "run.json")
+    if not is_ours(info):
+        raise RunError(
+            f"{run_dir / 'run.json'} was not written by sam2vss; pass a folder of `sam2vss refine` or `demo`"
+        )
+    if info["format_version"] != FORMAT_VERSION:
+        raise RunError(
+            f"{run_dir} has run format {info['format_version']}, this version of sam2vss reads {FORMAT_VERSION}; "
+            "use the version that wrote it"
+        )
     warnings: list[str] = []
     label_set = info.get("label_set")
     if isinstance(label_set, Mapping):
         try:
             label_space = LabelSpace.from_dict(label_set)
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
+        except (KeyError, TypeError, ValueError, AttributeError, OverflowError, Sam2VssError) as error:
             raise RunError(f"{run_dir / 'run.json'} holds a damaged label_set ({error!r})") from error
     else:
         label_space = LabelSpace.numbered(255)
         warnings.append("The run does not say what its classes are called: they are numbered here.")
     lines = _read_windows(run_dir / "windows.jsonl", warnings)
-    counts = {str(entry["name"]): entry for entry in info.get("clips") or [] if "name" in entry}
+    counts = _read_counts(info.get("clips"), warnings)
     for name in lines:
         counts.setdefault(name, {})
     clips = tuple(_read_clip(run_dir, name, lines.get(name, []), entry) for name, entry in counts.items())
@@ -92,6 +103,16 @@ def read_run(run_dir: Path) -> RunRecord:
     run = RunRecord(run_dir, info, label_space, clips, scores, warnings)
     warnings.extend(_account(run))
     return run
+
+
+def _read_counts(clips: Any, warnings: list[str]) -> dict[str, dict[str, Any]]:
+    """Return the entries of clips in `run.json` by name; what is no such entry is counted in a warning."""
+    listed = clips if isinstance(clips, list) else []
+    counts = {str(entry["name"]): entry for entry in listed if isinstance(entry, dict) and "name" in entry}
+    damaged = len(listed) - len(counts) if isinstance(clips, list | None) else 1
+    if damaged:
+        warnings.append(f"run.json lists clips that cannot be read ({damaged}); they are left out of this page.")
+    return counts
 
 
 def _read_json(path: Path) -> dict[str, Any]:
@@ -108,15 +129,25 @@ def _read_windows(path: Path, warnings: list[str]) -> dict[str, list[dict[str, A
     """Return the finished windows of each clip by start. A window written twice counts once, the later line wins."""
     by_clip: dict[str, dict[int, dict[str, Any]]] = {}
     damaged = 0
-    for line in path.read_text(encoding="utf-8", errors="replace").splitlines() if path.is_file() else []:
+    for line in path.read_text(encoding="utf-8", errors="replace").split("\n") if path.is_file() else []:
         try:
-            window = json.loads(line)
+            window = _check_window(json.loads(line))
             by_clip.setdefault(str(window["video"]), {})[int(window["start"])] = window
-        except (ValueError, KeyError, TypeError):
+        except (ValueError, KeyError, TypeError, OverflowError):  # int(Infinity) overflows
             damaged += bool(line.strip())  # the line a killed run was writing
     if damaged:
         warnings.append(f"{counted(damaged, 'line')} of windows.jsonl cannot be read and is left out of this page.")
     return {name: [windows[start] for start in sorted(windows)] for name, windows in by_clip.items()}
+
+
+def _check_window(window: dict[str, Any]) -> dict[str, Any]:
+    """Return a line of `windows.jsonl` whose lists are lists; TypeError says that they are not."""
+    masklets = window.get("masklets") or []
+    if not isinstance(window["frames"], list) or not isinstance(masklets, list):
+        raise TypeError("frames and masklets are lists")
+    if not all(isinstance(masklet, dict) for masklet in masklets):
+        raise TypeError("masklets are objects")
+    return window
 
 
 def _read_clip(run_dir: Path, name: str, windows: Sequence[Mapping[str, Any]], counts: Mapping[str, Any]) -> ClipRecord:
@@ -146,17 +177,17 @@ def _times(window: Mapping[str, Any], counts: Mapping[str, Any], first: int, len
         return _padded(window["time_s"], length)
     time_base, rate = _fraction(counts.get("time_base")), _fraction(counts.get("fps", counts.get("rate")))
     if time_base and window.get("pts"):
-        return [None if pts is None else pts * float(time_base) for pts in _padded(window["pts"], length)]
-    return [(first + i) / float(rate) if rate else None for i in range(length)]
+        return [None if pts is None else to_number(pts * float(time_base)) for pts in _padded(window["pts"], length)]
+    return [to_number((first + i) / float(rate)) if rate else None for i in range(length)]
 
 
 def _fraction(value: Any) -> Fraction | None:
     """Read a rate such as 25, "30000/1001" or [1, 90000]; None when there is none or it is not positive."""
     try:
         parsed = Fraction(*value) if isinstance(value, list) else Fraction(value)
-    except (TypeError, ValueError, ZeroDivisionError):
+        return parsed if float(parsed) > 0 else None
+    except (TypeError, ValueError, ZeroDivisionError, OverflowError):
         return None
-    return parsed if parsed > 0 else None
 
 
 def _padded(values: Any, length: int) -> list[float | None]:
@@ -166,8 +197,13 @@ def _padded(values: Any, length: int) -> list[float | None]:
 
 
 def to_number(value: Any) -> float | None:
-    is_number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-    return float(value) if is_number else None
+    """Return a finite number, None for all else."""
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        return None
+    try:
+        return float(value) if math.isfinite(value) else None
+    except OverflowError:  # an integer of more than 308 digits
+        return None
 
 
 def _natural(name: str) -> list[tuple[int, str]]:
@@ -382,8 +418,9 @@ def _masklet_row(masklet: Mapping[str, Any], label_space: LabelSpace) -> list[An
     elif not isinstance(winner, int) or not 0 <= winner < label_space.num_classes:
         winner = None
     share, iou = to_number(masklet.get("vote_share")), to_number(masklet.get("predicted_iou"))
+    number = to_number(masklet.get("id"))
     return [
-        masklet.get("id"),
+        None if number is None else int(number),
         winner,
         None if share is None else round(share, 4),
         None if iou is None else round(iou, 4),

@@ -106,6 +106,15 @@ def read_info(path: Path) -> dict[str, Any]:
     return dict(info)
 
 
+def recorded_command(path: Path) -> str | None:
+    """Return the command of the run in a folder, None where there is no run of ours."""
+    try:
+        info = json.loads((path / "run.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return str(info.get("command")) if is_ours(info) else None
+
+
 def is_ours(info: Any) -> bool:
     """Tell whether a parsed `run.json` was written by this package, in any format version."""
     return isinstance(info, dict) and info.get("package") == "sam2vss" and "format_version" in info

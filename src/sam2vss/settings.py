@@ -33,6 +33,8 @@ SEGMENTER_ALIASES = {
 }
 DEFAULT_SAM2 = "sam2.1-base-plus"  # issue text: the default for a plain `sam2vss refine VIDEO`
 DEFAULT_SEGMENTER = "segformer-b2"  # ours: the middle of the ADE20K family
+MAX_WINDOW = 100_000  # ours: an hour and more at any frame rate; larger numbers are slips of the keyboard
+MAX_IMAGE_SIZE = 4096  # ours: four times SAM 2's own 1024; attention memory grows with the fourth power
 
 
 class StrictModel(BaseModel):
@@ -44,11 +46,13 @@ class StrictModel(BaseModel):
 class MaskletSettings(StrictModel):
     """How masklets are found on a window's first frame and followed through the window."""
 
-    window: int = Field(32, ge=1, description="Frames per window")  # paper Sec. 3.1, Table 4
+    window: int = Field(32, ge=1, le=MAX_WINDOW, description="Frames per window")  # paper Sec. 3.1, Table 4
     points: int = Field(16, ge=1, le=256, description="Point grid N x N on a window's first frame")  # Sec. 3.1, Table 5
     pred_iou: float = Field(0.6, ge=0, le=1, description="Predicted-IoU threshold")  # paper Sec. 3.1, Table 6
     stability: float = Field(0.8, ge=0, le=1, description="Stability-score threshold")  # paper Sec. 3.1, Table 7
-    stability_offset: float = Field(0.9, ge=0, description="Stability offset, in logits")  # paper Sec. 3.1
+    stability_offset: float = Field(
+        0.9, ge=0, allow_inf_nan=False, description="Stability offset, in logits"
+    )  # paper Sec. 3.1
     box_nms: float = Field(0.7, ge=0, le=1, description="Box IoU above which NMS drops a mask")  # Meta's AMG default
 
 

@@ -5,10 +5,11 @@ stays inside the engine and the models.
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 from functools import cached_property
+from numbers import Integral
 from pathlib import Path
 from typing import Any
 
@@ -60,10 +61,11 @@ class LabelSpace:
             raise LabelError(f"a label set needs 1 to {WIDE_IGNORE_INDEX} classes, found {num_classes}")
         set_field = object.__setattr__
         set_field(self, "names", tuple(self.names))
-        set_field(self, "palette", np.ascontiguousarray(self.palette, np.uint8))
+        set_field(self, "palette", _as_colors(self.palette))
         set_field(self, "raw_ids", tuple(self.raw_ids) or tuple(range(num_classes)))
         set_field(self, "raw_void", tuple(self.raw_void) or (self.ignore_index,))
         set_field(self, "kinds", tuple(self.kinds) or ("",) * num_classes)
+        _check_integers(self.raw_ids + self.raw_void)
         if self.palette.shape != (num_classes, 3):
             raise LabelError(f"palette has shape {self.palette.shape}, expected ({num_classes}, 3), one colour a class")
         if len(self.raw_ids) != num_classes or len(self.kinds) != num_classes:
@@ -154,14 +156,14 @@ class LabelSpace:
     def from_json(cls, path: Path) -> "LabelSpace":
         """Read a `label_set.json`: {name, classes: [{id, name, color?, kind?}], ignore_index or ignore_ids?}."""
         try:
-            content = json.loads(Path(path).read_text(encoding="utf-8"))
+            content = json.loads(Path(path).read_text(encoding="utf-8-sig"))
         except OSError as error:
             raise LabelError(f"cannot read the label set {path}: {error.strerror}") from error
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise LabelError(f"{path} is not valid JSON: {error}") from error
         try:
             return cls.from_dict(content)
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
+        except (KeyError, TypeError, ValueError, AttributeError, LabelError) as error:
             raise LabelError(
                 f"{path} is not a label set ({type(error).__name__}: {error}); expected "
                 '{"name": ..., "ignore_index": 255, "classes": [{"id": 0, "name": "sky", "color": [r, g, b]}, ...]}'
@@ -172,15 +174,16 @@ class LabelSpace:
         classes = content["classes"]
         palette = voc_palette(len(classes) + 1)[1:]
         for row, entry in zip(palette, classes, strict=True):
-            row[:] = entry.get("color", row)
-        raw_ids = tuple(int(entry["id"]) for entry in classes)
+            if "color" in entry:
+                row[:] = _as_colors(entry["color"])
+        raw_ids = tuple(entry["id"] for entry in classes)
         default_void = IGNORE_INDEX if len(classes) <= IGNORE_INDEX else WIDE_IGNORE_INDEX
         void = content.get("ignore_ids", [content.get("ignore_index", default_void)])
         return cls(
             names=tuple(str(entry["name"]) for entry in classes),
             palette=palette,
             raw_ids=raw_ids,
-            raw_void=tuple(int(i) for i in void),
+            raw_void=tuple(void),
             kinds=tuple(str(entry.get("kind", "")) for entry in classes),
             name=str(content.get("name", "")),
         )
@@ -195,6 +198,20 @@ class LabelSpace:
                 for raw_id, name, color, kind in zip(self.raw_ids, self.names, self.palette, self.kinds, strict=True)
             ],
         }
+
+
+def _as_colors(colors: Any) -> np.ndarray:
+    """Return colours as uint8 of the same shape; `LabelError` unless all are integers 0..255."""
+    found = np.asarray(colors)
+    if found.dtype.kind not in "ui" or (found.size and not 0 <= found.min() <= found.max() <= 255):
+        raise LabelError(f"colours must be integers 0..255, found {found.ravel()[:12].tolist()}")
+    return np.ascontiguousarray(found, np.uint8)
+
+
+def _check_integers(ids: Iterable[Any]) -> None:
+    strangers = [raw_id for raw_id in ids if not isinstance(raw_id, Integral) or isinstance(raw_id, bool)]
+    if strangers:
+        raise LabelError(f"raw ids must be integers, found {strangers[:10]}")
 
 
 @dataclass(frozen=True, eq=False)
