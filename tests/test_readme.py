@@ -8,7 +8,7 @@ README = Path(__file__).resolve().parents[1] / "README.md"
 
 def test_the_python_example_prints_what_stands_below_it(capsys):
     text = README.read_text(encoding="utf-8")
-    found = re.search(r"```python\n(?P<code>.*?)```\s+prints\s+(?P<output>(?:    .*\n)+)", text, re.DOTALL)
+    found = re.search(r"```python\n(?P<code>(?s:.*?))```\n\nprints\n\n(?P<output>(?:    .*\n)+)", text)
     assert found is not None, "the README has no Python example with its output"
     exec(compile(found["code"], str(README), "exec"), {})
     printed = capsys.readouterr().out.splitlines()
