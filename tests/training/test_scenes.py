@@ -80,7 +80,7 @@ def test_a_bank_holds_the_rendered_clips_squeezed_to_a_square():
         # nearest neighbour by pixel centres, 240 x 320 -> 40 x 40: row 3, 9, 15 ..., column 4, 12, 20 ...
         assert (bank.objects[row] == clip.objects[:, 3::6, 4::8]).all()
         assert (bank.labels(row, 1) == clip.object_classes[bank.objects[row, 1]]).all()
-        assert abs(bank.frames[row].mean() - clip.frames.mean()) < 1
+        assert abs(bank.frames[row].mean() - clip.frames.mean()) < 4  # bilinear at an eighth of the size skips pixels
 
 
 def test_small_objects_and_number_0_are_not_prompted():
