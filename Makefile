@@ -28,13 +28,16 @@ test-browser: $(VENV)/.dev
 bench: $(VENV)/.run
 	$(BIN)/python benchmarks/vote_and_paint.py
 
-# The newest versions that the ranges allow. Without "+cpu" the torch line fits any build of that version.
+# The newest versions that the ranges allow; torch stays where it is (edit its line by hand), so that it fits any build,
+# and what only CUDA builds of torch pull in is left out.
 lock: $(VENV)/.run
 	$(BIN)/python -m venv $(VENV)/lock && $(VENV)/lock/bin/pip install --quiet uv
+	grep '^torch==' constraints.txt > $(VENV)/torch.txt
 	UV_FIND_LINKS="$$PIP_FIND_LINKS" $(VENV)/lock/bin/uv pip compile pyproject.toml --quiet --upgrade \
-	  --python-version 3.11 --extra train --extra cluster --extra rerun --extra export --extra dev --extra docs \
-	  --no-header --no-annotate --output-file $(VENV)/lock.txt
-	(sed -n '1p' constraints.txt; sed 's/+cpu//' $(VENV)/lock.txt) > $(VENV)/constraints.txt
+	  --constraint $(VENV)/torch.txt --python-version 3.11 --extra train --extra cluster --extra rerun --extra export \
+	  --extra dev --extra docs --no-header --no-annotate --output-file $(VENV)/lock.txt
+	(sed -n '1p' constraints.txt; sed 's/+cpu//' $(VENV)/lock.txt | grep -vE '^(nvidia-|cuda-|triton==)') \
+	  > $(VENV)/constraints.txt
 	mv $(VENV)/constraints.txt constraints.txt
 
 clean:
