@@ -1,6 +1,6 @@
 """Draw base labels, refined labels and truth of one frame of a run side by side, as in the README.
 
-python examples/side_by_side.py runs/demo docs/demo.png --frame 00000020
+python examples/side_by_side.py runs/demo docs/demo.png --frame 00000000
 """
 
 import argparse
@@ -22,7 +22,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("run", type=Path)
     parser.add_argument("out", type=Path)
-    parser.add_argument("--frame", default="00000020")
+    parser.add_argument("--frame", default="00000000")
     options = parser.parse_args()
     run = RunFolder.open(options.run)
     video = run.info["clips"][0]["name"]
