@@ -16,6 +16,8 @@ from sam2vss.datasets.synthetic import LABEL_SPACE, TEST_SEEDS, TRAIN_SEEDS, VAL
 from sam2vss.demo import DEMO_FRAMES, DEMO_SIZE, RenderedClip, run_demo
 from sam2vss.errors import RunError, SettingsError
 from sam2vss.evaluate import evaluate_folders
+from sam2vss.images import read_label_map
+from sam2vss.overlay import draw_overlay
 from sam2vss.settings import MaskletSettings
 
 FRAMES = 4
@@ -63,6 +65,16 @@ def test_the_demo_leaves_scores_report_overlay_labels_truth_and_scene(demo):
     for layer in ("base", "refined", "truth"):
         assert layer in page
     assert (demo / "scene" / "data" / name / "mask" / "00000003.png").is_file()
+
+
+def test_the_overlay_has_the_colours_of_the_run_and_not_of_the_base_model(demo):
+    name = f"synthetic_{TEST_SEEDS[0]:06d}"
+    frame = next(iter(toy.decoded(demo / "overlay" / f"{name}.mp4"))).to_ndarray(format="rgb24")
+    labels = read_label_map(demo / "labels" / name / "00000000.png", LABEL_SPACE)
+    image = render_clip(TEST_SEEDS[0], 1, DEMO_SIZE).frames[0]
+    expected = draw_overlay(image, labels, LABEL_SPACE)
+    # 4:2:0 and compression blur colours a little; the base model's own palette is 50 grey levels away on average
+    assert np.abs(frame.astype(int) - expected).mean() < 6
 
 
 def test_the_scores_are_those_of_the_folders(demo):

@@ -82,7 +82,7 @@ def refine(
     source
         Video files, folders of pictures, data-set roots, or text files that list them.
     out
-        Run folder to write: labels/<video>/<frame>.png, overlay/<video>.mp4, run.json, report.html.
+        Run folder to write: labels/VIDEO/FRAME.png, overlay/VIDEO.mp4, run.json, report.html.
     labels
         Base labels: a folder of label PNGs.
     segmenter
@@ -207,8 +207,8 @@ def evaluate(
     label_set: Path | None = None,
     prediction_label_set: Path | None = None,
     protocol: Literal["vspw", "cffm", "paper", "strict"] = "vspw",
-    windows: tuple[int, ...] = (8, 16),
-    only: Annotated[tuple[str, ...], Parameter(consume_multiple=True)] = (),
+    windows: Annotated[tuple[int, ...], Parameter(negative="")] = (8, 16),
+    only: Annotated[tuple[str, ...], Parameter(consume_multiple=True, negative="")] = (),
     json_file: Annotated[Path | None, Parameter(name="--json")] = None,
     per_class: Flag = False,
 ) -> int:
@@ -217,7 +217,7 @@ def evaluate(
     Parameters
     ----------
     truth
-        Ground truth: ROOT/<video>/<frame>.png, VSPW's ROOT/data/<video>/mask/<frame>.png, or one video's folder.
+        Ground truth: ROOT/VIDEO/FRAME.png, VSPW's ROOT/data/VIDEO/mask/FRAME.png, or one video's folder.
     predictions
         Predictions in one of these layouts, or a run folder.
     label_set

@@ -238,7 +238,7 @@ def _refine_one(
             decoded += len(frames)
             if writer is not None:
                 for frame, label_map in zip(frames, labels, strict=True):
-                    writer.write(draw_overlay(frame.image, label_map, base.label_space), frame.pts)
+                    writer.write(draw_overlay(frame.image, label_map, run.label_space), frame.pts)
             progress.frames_done(clip.name, decoded)
         if decoded == 0:
             raise MediaError(f"{clip.path} holds no frame that can be decoded: {problems[0] if problems else ''}")
