@@ -1,4 +1,4 @@
-"""Imports point down only, and `sam2vss --help` loads no heavy library (STYLE.md section 2)."""
+"""Imports point down only, and `sam2vss --help` loads no heavy library."""
 
 import ast
 from collections.abc import Iterator

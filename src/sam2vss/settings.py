@@ -31,7 +31,7 @@ SEGMENTER_ALIASES = {
     "segformer-b4": "nvidia/segformer-b4-finetuned-ade-512-512",
     "segformer-b5": "nvidia/segformer-b5-finetuned-ade-640-640",
 }
-DEFAULT_SAM2 = "sam2.1-base-plus"  # issue text: the default for a plain `sam2vss refine VIDEO`
+DEFAULT_SAM2 = "sam2.1-base-plus"  # ours: good masks where a GPU is, not the heaviest encoder
 DEFAULT_SEGMENTER = "segformer-b2"  # ours: the middle of the ADE20K family
 MAX_WINDOW = 100_000  # ours: an hour and more at any frame rate; larger numbers are slips of the keyboard
 MAX_IMAGE_SIZE = 4096  # ours: four times SAM 2's own 1024; attention memory grows with the fourth power
@@ -59,7 +59,9 @@ class MaskletSettings(StrictModel):
 class VoteSettings(StrictModel):
     """How masklets vote and how their classes are painted."""
 
-    vote: VoteScope = Field("window", description="One class per masklet and window, or per frame")  # DESIGN decision 5
+    vote: VoteScope = Field(
+        "window", description="One class per masklet and window, or per frame"
+    )  # ours: a masklet keeps its class
     vote_weight: VoteWeight = Field("majority", description="Count labels (Eq. 2) or add probabilities")  # paper Eq. 2
     min_share: float = Field(
         0.0, ge=0, le=1, description="Below this vote share the base labels stay"
@@ -80,7 +82,7 @@ class PresetValues:
 
 PRESETS: dict[Preset, PresetValues] = {
     "paper": PresetValues({}),  # the defaults above
-    "cpu": PresetValues({"points": 12}, image_size=512),  # DESIGN decision 4; lossy: SAM 2 is trained at 1024
+    "cpu": PresetValues({"points": 12}, image_size=512),  # ours; lossy: SAM 2 is trained at 1024
 }
 
 

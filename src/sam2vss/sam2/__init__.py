@@ -1,1 +1,1 @@
-"""The SAM 2 engine: transformers' modules and weights, driven by our own code (DESIGN decision 1)."""
+"""The SAM 2 engine: transformers' modules and weights, driven by our own code."""

@@ -10,7 +10,6 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from .model import Sam2Network
 
-BYTES_PER_MASKLET_AT_1024 = 3.5 * 2**20  # seven bf16 memories of 64 x 64 x 64; reference design, checked by a test
 USED_SHARE_OF_PEAK = 0.5  # ours: what the network reaches of a large matrix product's speed, measured on a CPU
 
 
