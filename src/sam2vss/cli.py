@@ -129,7 +129,7 @@ def refine(
     if labels is not None and not labels.exists():
         raise SettingsError(f"--labels {labels} does not exist")
     masklets, image_size = apply_preset(preset, masklets, image_size)
-    clips = find_clips(list(source)) if source else find_clips([])
+    clips = find_clips(list(source))
     if shard is not None:
         index, count = _parse_shard(shard)
         clips, out = clips[index - 1 :: count], out / f"shard-{index}-of-{count}"
@@ -186,9 +186,7 @@ def refine(
         rule = VoteRule(**votes.model_dump())
         summary = refine_run(run, clips, base, masklet_source, masklets.window, rule, overlay, bars)
     seconds = time.monotonic() - started
-    report_path = (
-        write_report(out) if report else None
-    )  # all files before the first line on stdout, which may be closed
+    report_path = write_report(out) if report else None  # all files come before stdout, which may be closed
     print_summary(summary, seconds)
     if report_path is not None:
         print(f"report  {report_path}")
@@ -358,7 +356,7 @@ def nano(
     Parameters
     ----------
     out
-        Folder for checkpoints, metrics.jsonl and the finished models; an interrupted run goes on from it.
+        Folder for metrics.jsonl, one checkpoint per stage and the models; finished stages are not repeated.
     part
         Which model.
     seed

@@ -1,7 +1,8 @@
 """`sam2vss train nano`: the whole recipe behind the bundled weights, from rendering to the saved folders.
 
-Everything follows from one seed and the synthetic train seeds. A run folder holds checkpoints (so that an interrupted
-run goes on where it stopped), `metrics.jsonl`, and at the end the two model folders as fp16 safetensors.
+Everything follows from one seed and the synthetic train seeds. A run folder holds a checkpoint per finished stage (an
+interrupted run begins the stage it was in again), `metrics.jsonl`, and at the end the two model folders as fp16
+safetensors.
 """
 
 import json
