@@ -124,7 +124,7 @@ class ExactTracker:
         self.on_window = on_window
         self.starts: list[int] = []
 
-    def track(self, frames: np.ndarray, start: int) -> MaskletWindow:
+    def track(self, frames: np.ndarray, start: int, context: object = None) -> MaskletWindow:
         if self.on_window is not None:
             self.on_window(start)
         self.starts.append(start)

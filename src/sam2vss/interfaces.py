@@ -8,7 +8,7 @@ from typing import Protocol
 
 import numpy as np
 
-from .types import BaseLabels, Frame, LabelSpace, MaskletWindow
+from .types import BaseLabels, Frame, LabelSpace, MaskletWindow, WindowContext
 
 
 class Segmenter(Protocol):
@@ -56,10 +56,13 @@ class BaseLabelSource(Protocol):
 
 
 class MaskletTracker(Protocol):
-    """Finds the objects of a window's first frame and follows them through the window."""
+    """Finds the objects of a window and follows them through it."""
 
-    def track(self, frames: np.ndarray, start: int) -> MaskletWindow:
-        """Return the masklets of the frames, uint8 RGB (L, H, W, 3), whose first one is frame `start` of the clip."""
+    def track(self, frames: np.ndarray, start: int, context: WindowContext | None = None) -> MaskletWindow:
+        """Return the masklets of the frames, uint8 RGB (L, H, W, 3), whose first one is frame `start` of the clip.
+
+        `context` holds what may help besides, such as the masklets of the window before; a tracker may ignore it.
+        """
         ...
 
 

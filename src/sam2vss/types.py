@@ -377,6 +377,27 @@ def encode_masks(masks: np.ndarray) -> tuple[dict[str, Any], ...]:
 
 
 @dataclass(frozen=True, eq=False)
+class WindowContext:
+    """What a tracker may know of a window besides its frames; trackers take what they can use.
+
+    Attributes:
+        labels: Base labels `S_t` of the window, uint8 or uint16 (L, H, W).
+        ignore_index: The label in them that is no class.
+        previous: Masklets of the window before, where masklets shall be carried over its border.
+        previous_frame: The last frame of that window, uint8 RGB (H, W, 3).
+    """
+
+    labels: np.ndarray | None = None
+    ignore_index: int = IGNORE_INDEX
+    previous: MaskletWindow | None = None
+    previous_frame: np.ndarray | None = None
+
+    def __post_init__(self) -> None:
+        if (self.previous is None) != (self.previous_frame is None):
+            raise ShapeError("masklets of the window before and its last frame go together; only one of them was given")
+
+
+@dataclass(frozen=True, eq=False)
 class Refinement:
     """One refined window and what led to it.
 

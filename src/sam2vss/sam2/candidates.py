@@ -26,12 +26,22 @@ class Selection:
         predicted_iou: (N,), [0, 1].
         stability: (N,), [0, 1].
         points: (N, 2), (x, y) in pixels of the frame.
+        rows: (N,), their rows among the candidates.
     """
 
     masks: Tensor
     predicted_iou: Tensor
     stability: Tensor
     points: Tensor
+    rows: Tensor
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, rows: Tensor | slice) -> "Selection":
+        return Selection(
+            self.masks[rows], self.predicted_iou[rows], self.stability[rows], self.points[rows], self.rows[rows]
+        )
 
 
 @dataclass(frozen=True)
@@ -72,7 +82,7 @@ class Candidates:
         is_stable = score >= stability
         rows, score = rows[is_stable], score[is_stable]
         kept = box_nms(mask_boxes(mask), self.iou[rows], nms)
-        return Selection(mask[kept], self.iou[rows[kept]], score[kept], self.points[rows[kept]])
+        return Selection(mask[kept], self.iou[rows[kept]], score[kept], self.points[rows[kept]], rows[kept])
 
 
 def enlarge(logits: Tensor, size: tuple[int, int]) -> Tensor:

@@ -1,21 +1,46 @@
 """Exact SAM 2 propagation of all objects of a window at once: objects are rows, chunks are slices of rows."""
 
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from .candidates import Selection
 from .memory import MemoryBank
 from .model import MASK_PROMPT_BIAS, MASK_PROMPT_SCALE, NO_OBJECT_LOGIT, Decoded, FrameFeatures, Sam2Network
 
 
 @dataclass(frozen=True)
 class Tracks:
-    """All objects in one frame: mask logits (N, s, s) and the logit that the object is there at all (N,)."""
+    """All objects in one frame.
+
+    Attributes:
+        logits: Mask logits (N, s, s).
+        object_score: Logit that the object is there at all (N,).
+        entered: Objects seen for the first time in this frame, the last rows of the others; None where there are none.
+    """
 
     logits: Tensor
     object_score: Tensor
+    entered: Selection | None = None
+
+
+class Propagator(Protocol):
+    """Follows objects from frame to frame; an object is a row and keeps its row."""
+
+    def start(self, features: FrameFeatures, masks: Tensor) -> Tracks:
+        """Begin with objects of the first frame, bool (N, H, W), N >= 0."""
+        ...
+
+    def add(self, features: FrameFeatures, masks: Tensor) -> None:
+        """Append objects, bool (K, H, W), first seen in the frame of the last `start` or `step`."""
+        ...
+
+    def step(self, features: FrameFeatures) -> Tracks:
+        """Follow every object into the next frame."""
+        ...
 
 
 class MemoryPropagator:

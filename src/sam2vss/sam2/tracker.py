@@ -7,7 +7,7 @@ import numpy as np
 import torch
 
 from ..errors import ShapeError
-from ..types import MaskletWindow, Window, encode_masks
+from ..types import MaskletWindow, Window, WindowContext, encode_masks
 from .candidates import ENLARGED_PER_BATCH, Candidates, enlarge, find_candidates
 from .model import FrameFeatures, Sam2Network
 from .propagate import MemoryPropagator, Tracks
@@ -54,7 +54,7 @@ class Sam2Tracker:
         """Return the unfiltered mask proposals of one frame, uint8 RGB (H, W, 3)."""
         return find_candidates(self.network, self._encode(frame), frame.shape[:2], self.points)
 
-    def track(self, frames: np.ndarray, start: int) -> MaskletWindow:
+    def track(self, frames: np.ndarray, start: int, context: WindowContext | None = None) -> MaskletWindow:
         """Find the masklets of a window, frames uint8 RGB (L, H, W, 3), whose first frame is frame `start` of the clip.
 
         On the first frame the masks are the automatic masks themselves; later frames hold the propagated ones.
