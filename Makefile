@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet -c constraints.txt
 
-.PHONY: demo test lint check test-slow test-browser bench lock clean
+.PHONY: demo test lint check test-slow test-browser test-peers bench lock clean
 
 demo: $(VENV)/.run
 	$(BIN)/sam2vss demo
@@ -21,6 +21,10 @@ check: lint test
 
 test-slow: $(VENV)/.dev
 	$(BIN)/pytest -m slow
+
+# needs Meta's sam2 package beside ours, see docs/performance.md
+test-peers: $(VENV)/.dev
+	$(BIN)/pytest -m peers
 
 test-browser: $(VENV)/.dev
 	$(BIN)/pytest -m browser

@@ -25,16 +25,16 @@ def measure(seed: int) -> dict:
     from sam2vss.datasets.synthetic import LABEL_SPACE, render_clip
     from sam2vss.metrics import VideoSegMetrics
     from sam2vss.sam2.candidates import enlarge
-    from sam2vss.sam2.model import Sam2Network
     from sam2vss.sam2.propagate import MemoryPropagator
     from sam2vss.sam2.tracker import NANO_FOLDER
+    from sam2vss.sam2.weights import load_network
     from sam2vss.segmenters import load_segmenter
     from sam2vss.training.nano_sam2 import centre_point
 
     torch.set_num_threads(1)
     clip = render_clip(seed, LENGTH)
     size = clip.size
-    network = Sam2Network.from_folder(NANO_FOLDER)
+    network = load_network(NANO_FOLDER)
     ids, areas = np.unique(clip.objects[0], return_counts=True)
     ids = ids[areas >= SMALLEST_SHARE * clip.objects[0].size]
     masks = torch.from_numpy(clip.objects[0][None] == ids[:, None, None])

@@ -13,8 +13,8 @@ SOURCE = Path(__file__).resolve().parents[1] / "src" / PACKAGE
 # Who may import whom. A unit is a file or a folder directly under the package; inside a folder all may import each
 # other. A new file is entered here, on the lowest layer that does.
 LOWEST = {"types", "errors", "interfaces", "settings"}
-PURE = LOWEST | {"mask_runs", "voting", "metrics"}
-FILES = LOWEST | {"versions", "devices", "files", "images", "videos", "media", "hub", "overlay"}
+PURE = LOWEST | {"mask_runs", "voting", "metrics", "flow", "smoothing", "prefetch"}
+FILES = LOWEST | {"versions", "devices", "files", "images", "videos", "media", "hub", "overlay", "masklet_files"}
 RUN_FOLDER = {"records", "run_info", "artifacts"}
 ADAPTERS = RUN_FOLDER | {"segmenters", "trackers", "datasets", "sam2"}
 METHOD = PURE | FILES | ADAPTERS | {"pipeline", "evaluate"}
@@ -27,6 +27,9 @@ MAY_IMPORT: dict[str, set[str]] = {
     "mask_runs": LOWEST,
     "voting": LOWEST | {"mask_runs"},
     "metrics": LOWEST,
+    "flow": LOWEST,
+    "smoothing": LOWEST | {"flow"},
+    "prefetch": LOWEST,
     # the machine, and bytes in and out
     "versions": LOWEST,
     "devices": LOWEST,
@@ -36,12 +39,13 @@ MAY_IMPORT: dict[str, set[str]] = {
     "media": LOWEST | {"files", "images", "videos"},
     "hub": LOWEST | {"files"},
     "overlay": LOWEST | {"files", "images", "videos", "media"},
+    "masklet_files": LOWEST | {"files"},
     # models, data sets, run folders; none knows another
     "records": FILES,
     "run_info": FILES,
     "artifacts": FILES | {"records", "run_info"},
     "segmenters": FILES,
-    "trackers": FILES,
+    "trackers": FILES | {"flow", "mask_runs"},
     "datasets": FILES,
     "sam2": FILES,
     # the method, and what stands on it
@@ -54,9 +58,10 @@ MAY_IMPORT: dict[str, set[str]] = {
     # what a person meets
     "__init__": METHOD | {"refiner"},
     "console": LOWEST | {"pipeline"},
+    "plan": METHOD | {"refiner", "console"},
     "doctor": FILES,
     "demo": METHOD | {"refiner", "report"},
-    "cli": METHOD | {"refiner", "training", "report", "demo", "doctor", "console", "__init__"},
+    "cli": METHOD | {"refiner", "training", "report", "demo", "doctor", "console", "plan", "__init__"},
     "__main__": {"cli"},
 }
 HEAVY = {"torch", "transformers", "av", "huggingface_hub", "ray", "gradio", "peft"}

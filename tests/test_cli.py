@@ -24,6 +24,7 @@ from fake_hub import use_hub
 from sam2vss import cli, refiner
 from sam2vss.sam2.cost import tracking_cost
 from sam2vss.sam2.tracker import NANO_FOLDER
+from sam2vss.settings import FollowSettings
 from toy import ExactTracker, content_of_run
 
 SOURCE = Path(cli.__file__).parents[1]
@@ -139,7 +140,9 @@ def test_pictures_with_stored_labels_become_consistent(command, place, exact, tm
     for line in ("frames refined", "10", "windows", "masklets", "coverage", "report  ", "labels  "):
         assert line in answer.out
     assert "10/10" in answer.err
-    assert "mode exact on cpu, float32; masklets: nano" in answer.err
+    assert "mode fast (auto: no GPU here; --mode exact is the paper's) on cpu, float32; masklets: nano" in " ".join(
+        answer.err.split()
+    )
     assert "10/10" not in answer.out
 
 
@@ -161,6 +164,44 @@ def test_without_a_tracker_the_base_labels_stay(command, place, tmp_path):
     assert not (out / "report.html").exists()
     assert info_of(out)["weights"] == {}
     assert "masklets: none" in answer.err
+
+
+def test_superpixels_and_smoothing_need_no_weights(command, place, tmp_path):
+    base = read_maps(place / "labels")
+    for name, words in (
+        ("superpixel", ["--tracker", "superpixel"]),
+        ("static", ["--tracker", "none", "--smooth", "static"]),
+        ("flow", ["--tracker", "none", "--smooth", "flow"]),
+        ("both", ["--tracker", "superpixel", "--smooth", "static"]),
+    ):
+        out = tmp_path / name
+        answer = command(*toy_run(place, out, *words, "--no-overlay"))
+        assert answer.code == 0, answer.err
+        labels = read_maps(out / "labels" / "frames")
+        assert (labels[1:] != labels[:-1]).mean() < (base[1:] != base[:-1]).mean()
+        assert np.array_equal(read_maps(out / "base" / "frames"), base)  # the report compares with what came in
+        assert info_of(out)["weights"] == {}
+
+
+def test_masklets_are_saved_and_used_again(command, place, tmp_path, exact):
+    assert command(*toy_run(place, tmp_path / "run", "--save-masklets", "--no-overlay")).code == 0
+    stored = f"stored:{tmp_path / 'run'}"
+    answer = command(*toy_run(place, tmp_path / "again", "--tracker", stored, "--vote", "frame", "--no-overlay"))
+    assert answer.code == 0, answer.err
+    assert len(exact.starts) == 3  # the tracker was not asked a second time
+    windows = [(tmp_path / name / "windows.jsonl").read_text().splitlines() for name in ("run", "again")]
+    ids = [[[masklet["id"] for masklet in json.loads(line)["masklets"]] for line in lines] for lines in windows]
+    assert ids[0] == ids[1]
+    wrong = command(*toy_run(place, tmp_path / "wrong", "--tracker", stored, "--window", 5))
+    assert wrong.code == 2
+    assert "pass the same --window" in wrong.message
+
+
+def test_smoothed_labels_have_no_probabilities_to_vote_with(command, video, tmp_path):
+    answer = command("refine", video, "--out", tmp_path / "run", "--segmenter", "segformer-nano", "--tracker", "none",
+                     "--smooth", "flow", "--vote-weight", "probability")  # fmt: skip
+    assert answer.code == 2
+    assert "--smooth gives labels without probabilities" in answer.message
 
 
 @pytest.fixture(scope="module")
@@ -185,7 +226,7 @@ def test_a_video_is_labelled_and_refined_by_the_bundled_models(command, video, t
     info = info_of(out)
     (clip,) = info["clips"]
     assert [clip[f"frames_{what}"] for what in ("expected", "decoded", "refined", "written")] == [5] * 4
-    assert (info["settings"]["segmenter"], info["settings"]["image_size"]) == ("segformer-nano", 128)
+    assert (info["settings"]["segmenter"], info["settings"]["image_size"]) == ("segformer-nano", [128, 128])
     assert len(info["label_set"]["classes"]) == 10
     assert {name.split("/")[0] for name in info["weights"]} == {"segformer-nano", "sam2-nano"}
     lines = [json.loads(line) for line in (out / "windows.jsonl").read_text().splitlines()]
@@ -195,18 +236,21 @@ def test_a_video_is_labelled_and_refined_by_the_bundled_models(command, video, t
 def test_options_and_presets_reach_the_tracker_and_the_record(command, place, monkeypatch, tmp_path):
     given = {}
 
-    def load_tracker(location, masklets, **options):
-        given.update(masklets=masklets, **options)
+    def load_tracker(location, masklets, follow, **options):
+        given.update(masklets=masklets, follow=follow, **options)
         return ExactTracker()
 
     monkeypatch.setattr(refiner, "load_tracker", load_tracker)
-    words = ("--preset", "cpu", "--pred-iou", 0.5, "--vote", "frame", "--min-share", 0.25, "--overlap", "large-on-top")
+    words = ("--preset", "cpu", "--pred-iou", 0.5, "--vote", "frame", "--min-share", 0.25, "--overlap", "large-on-top",
+             "--direction", "both", "--match-every", 3, "--max-masklets", 9, "--skip-settled")  # fmt: skip
     assert command(*toy_run(place, tmp_path / "run", "--no-overlay", *words)).code == 0
     masklets = given["masklets"]
     assert (masklets.points, masklets.pred_iou, masklets.window, masklets.stability) == (12, 0.5, 4, 0.8)
-    assert (given["image_size"], given["device"]) == (512, "cpu")
+    assert (given["image_size"], given["device"], given["mode"]) == ((512, 512), "cpu", "fast")
+    assert given["follow"] == FollowSettings(direction="both", match_every=3, max_masklets=9, skip_settled=True)
     settings = info_of(tmp_path / "run")["settings"]
     assert settings["masklets"] == masklets.model_dump()
+    assert settings["follow"] == given["follow"].model_dump()
     assert settings["votes"] == {
         "vote": "frame",
         "vote_weight": "majority",
@@ -232,7 +276,7 @@ def test_shards_are_runs_of_their_own_that_cover_all_clips(command, place, tmp_p
 
 def test_a_dry_run_says_what_it_would_cost_and_writes_nothing(command, video, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    answer = command("refine", video, "--out", "run", "--sam2", "nano", "--window", 2, "--dry-run")
+    answer = command("refine", video, "--out", "run", "--sam2", "nano", "--window", 2, "--mode", "exact", "--dry-run")
     assert answer.code == 0
     assert re.search(r"street\W+96x64\W+5\W+3\W", answer.out)  # 5 frames in windows of 2, 2 and 1
     for word in ("20 masklets", "40 masklets", "80 masklets", "TFLOP", "MiB", " s ", "GFLOP/s"):
@@ -241,6 +285,10 @@ def test_a_dry_run_says_what_it_would_cost_and_writes_nothing(command, video, tm
     for masklets in (20, 40, 80):
         flops = sum(cost.window_flops(length, masklets) for length in (2, 2, 1))
         assert f"{masklets} masklets │ {flops / 1e12:.3g} TFLOP" in " ".join(answer.out.split())
+    fast = command("refine", video, "--out", "run", "--sam2", "nano", "--window", 2, "--match-every", 2, "--dry-run")
+    assert "mode fast" in fast.out
+    flops = sum(cost.fast_window_flops(length, 2, 40) for length in (2, 2, 1))
+    assert f"40 masklets │ {flops / 1e12:.3g} TFLOP" in " ".join(fast.out.split())
     assert list(tmp_path.iterdir()) == []
     assert command("refine", video, "--out", "run", "--tracker", "none", "--dry-run").code == 0
     assert list(tmp_path.iterdir()) == []
@@ -451,14 +499,20 @@ def test_a_foreign_id_in_a_later_map_ends_the_run_as_incomplete(command, place, 
         (["--vote-weight", "probability"], "--vote-weight probability needs a model: stored label PNGs hold no"),
         (["--sam2", "sam2.1-hugo"], "'sam2.1-hugo' is neither a known name, nor a folder here, nor a hub id"),
         (["--sam2", "sam2.1-larg"], "Did you mean sam2.1-large"),
-        (["--image-size", "100"], "--image-size 100 is not a multiple of 32 from 64 on"),
-        (["--image-size", "0", "--dry-run"], "--image-size 0 is not a multiple of 32 from 64 on"),
+        (["--image-size", "100"], "--image-size 100: sides must be multiples of 32 from 64 on"),
+        (["--image-size", "0", "--dry-run"], "--image-size 0: sides must be multiples of 32 from 64 on"),
         (["--device", "frog"], "--device frog is not a device, expected auto, cpu, cuda"),
         (["--device", "meta"], "--device meta cannot be used, expected auto, cpu, cuda"),
         (["--shard", "3/2"], "--shard 3/2 is not of the form i/n with 1 <= i <= n"),
         (["--shard", "²/3"], "--shard ²/3 is not of the form i/n"),
         (["--shard", "1/" + "9" * 5000], "is not of the form i/n"),
-        (["--image-size", "320000"], "--image-size 320000 is not a multiple of 32 from 64 on up to 4096"),
+        (["--image-size", "320000"], "--image-size 320000 is neither a side such as 512 nor width x height"),
+        (["--image-size", "8192"], "--image-size 8192: sides must be multiples of 32 from 64 on up to 4096"),
+        (["--image-size", "512x100"], "--image-size 512x100: sides must be multiples of 32"),
+        (["--tracker", "superpixels"], "superpixels is unknown, expected sam2, superpixel, stored:DIR or none"),
+        (["--tracker", "stored"], "--tracker stored is unknown"),
+        (["--tracker", "stored:nowhere"], "nowhere does not exist, expected a folder of masklets"),
+        (["--discover", "4", "--mode", "fast"], "--discover looks for new masks every few frames"),
         (["--stability-offset", "inf"], "--stability-offset inf: Input should be a finite number"),
         (["--window", "9" * 23], "Input should be less than or equal to 100000"),
         (["--labels", "nowhere", "--dry-run"], "--labels nowhere does not exist"),

@@ -79,7 +79,7 @@ def test_the_overlay_has_the_colours_of_the_run_and_not_of_the_base_model(demo):
 
 def test_the_scores_are_those_of_the_folders(demo):
     scores = json.loads((demo / "scores.json").read_text())
-    for key, folder in (("base", "base"), ("refined", "labels")):
+    for key, folder in (("base", "base"), ("refined", "labels"), ("fast", "fast/labels")):
         assert list(scores[key]["scores"])[:5] == ["mIoU", "wIoU", "mBIoU", "mVC8", "mVC16"]
         assert set(scores[key]) >= {"scores", "per_class", "per_video", "protocol", "frames"}
         assert scores[key]["frames"] == FRAMES
@@ -103,7 +103,8 @@ def test_tables_are_printed_and_an_earlier_demo_is_replaced(demo, no_network, ca
     monkeypatch.chdir(demo.parents[1])
     assert cli.run(["demo", "--frames", "1", "--seed", str(TEST_SEEDS[1])]) == 0
     out = capsys.readouterr().out
-    for word in ("base", "refined", "difference", "mIoU", "mBIoU", "mVC16", "report", "runs/demo/report.html", "scene"):
+    rows = ("base", "refined, mode exact", "refined, mode fast")
+    for word in (*rows, "mIoU", "mBIoU", "mVC16", "report", "runs/demo/report.html", "scene"):
         assert word in out
     (clip,) = json.loads((demo / "run.json").read_text())["clips"]
     assert (clip["name"], clip["frames_written"]) == (f"synthetic_{TEST_SEEDS[1]:06d}", 1)

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from sam2vss.devices import choose_device, choose_dtype
+from sam2vss.devices import attention_backends, choose_device, choose_dtype, fastest_dtype
 from sam2vss.errors import SettingsError
 
 
@@ -55,5 +55,62 @@ def test_auto_means_float32_on_a_cpu_and_bfloat16_elsewhere():
 
 @pytest.mark.parametrize("name", ["int8", "float64", "torch.float32", ""])
 def test_other_number_formats_are_refused(name):
-    with pytest.raises(SettingsError, match="is unknown, expected auto, float32, bfloat16, float16"):
+    with pytest.raises(SettingsError, match="is unknown, expected auto, fastest, float32, bfloat16, float16"):
         choose_dtype(name, "cpu")
+
+
+@pytest.mark.parametrize(
+    ("capabilities", "expected"),
+    [
+        ({"avx512_bf16": True, "amx_bf16": False}, torch.bfloat16),
+        ({"avx512_bf16": False, "amx_bf16": True}, torch.bfloat16),
+        ({"avx512_bf16": False, "amx_bf16": False, "avx512_f": True}, torch.float32),
+        ({"architecture": "aarch64"}, torch.float32),
+        ({}, torch.float32),
+    ],
+)
+def test_bfloat16_is_fastest_on_a_cpu_that_multiplies_it_in_hardware(monkeypatch, capabilities, expected):
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: capabilities)
+    assert fastest_dtype("cpu") == expected
+    assert fastest_dtype("cuda:1") == torch.bfloat16
+
+
+def test_a_torch_that_cannot_tell_what_the_cpu_does_gets_float32(monkeypatch):
+    monkeypatch.delattr(torch.cpu, "get_capabilities")
+    assert fastest_dtype("cpu") == torch.float32
+
+
+def settings() -> tuple[list[int], bool]:
+    return torch._C._get_sdp_priority_order(), torch.backends.cuda.flash_sdp_enabled()
+
+
+@pytest.mark.parametrize(
+    ("capability", "first"),
+    [
+        ((9, 0), ["CUDNN_ATTENTION", "FLASH_ATTENTION"]),
+        ((8, 0), ["FLASH_ATTENTION", "CUDNN_ATTENTION"]),
+        ((10, 0), ["FLASH_ATTENTION", "CUDNN_ATTENTION"]),
+    ],
+)
+def test_attention_on_cuda_prefers_cudnn_on_hopper_and_flash_elsewhere_inside_the_block(monkeypatch, capability, first):
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
+    before = settings()
+    with attention_backends("cuda"):
+        order = [torch.nn.attention.SDPBackend(number).name for number in torch._C._get_sdp_priority_order()]
+        assert order[:4] == [*first, "EFFICIENT_ATTENTION", "MATH"]
+        assert torch.backends.cuda.math_sdp_enabled()
+    assert settings() == before
+
+
+def test_attention_elsewhere_is_left_alone():
+    before = settings()
+    with attention_backends("cpu"):
+        assert settings() == before
+
+
+def test_an_error_inside_the_block_passes_and_ends_the_setting(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (9, 0))
+    before = settings()
+    with pytest.raises(KeyError), attention_backends("cuda"):
+        raise KeyError
+    assert settings() == before

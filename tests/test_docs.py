@@ -26,8 +26,16 @@ ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "src" / "sam2vss"
 METHOD = ROOT / "docs" / "method.md"
 PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("**/*.md"))]
-SETTINGS = (settings.MaskletSettings, settings.VoteSettings)
-CHOICES = (settings.VoteScope, settings.VoteWeight, settings.OverlapOrder, settings.Preset)
+SETTINGS = (settings.MaskletSettings, settings.FollowSettings, settings.VoteSettings)
+CHOICES = (
+    settings.Mode,
+    settings.Direction,
+    settings.Smoothing,
+    settings.VoteScope,
+    settings.VoteWeight,
+    settings.OverlapOrder,
+    settings.Preset,
+)
 NOT_YET = "not yet implemented"
 
 Rows = list[list[str]]
@@ -266,7 +274,12 @@ def test_every_setting_stands_in_the_table_of_defaults(method):
 def test_every_preset_stands_with_what_it_changes(method):
     expected = {}
     for name, preset in settings.PRESETS.items():
-        changes = preset.masklets | ({"image_size": preset.image_size} if preset.image_size else {})
+        default = settings.PresetValues()
+        changes = {
+            field.name: getattr(preset, field.name)
+            for field in dataclasses.fields(preset)
+            if getattr(preset, field.name) != getattr(default, field.name)
+        }
         expected[name] = ", ".join(f"{key} = {value}" for key, value in changes.items()) or "nothing"
     assert {bare(name): text for name, text in rows_under(method, "Preset", "What it changes")} == expected
 
@@ -363,7 +376,8 @@ def test_command_lines_in_the_readme_are_understood():
         ("settings.MaskletSettings.windows", "settings.MaskletSettings.windows does not exist"),
         ("min_shares", "min_shares does not exist"),
         ("--vote-scope", "no command has the option --vote-scope"),
-        ("--mode fast", "--mode takes auto or exact, not fast"),
+        ("--mode fast", ""),
+        ("--mode slow", "--mode takes auto or exact or fast or prompt, not slow"),
         ("sam2vss bench", "no command bench"),
         ("sam2vss demo --smoke", "sam2vss demo has no option --smoke"),
         ("sam2vss train nano --frames 3", "sam2vss train nano has no option --frames"),

@@ -252,3 +252,38 @@ def test_all_shards_of_a_large_model_are_hashed(tmp_path):
     (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": shards}))
     assert list(local_model(folder).sha256()) == ["config.json", *shards.values()]
     assert local_model(folder).num_bytes == len(b"weights" + b"more")
+
+
+def test_a_checkpoint_file_is_a_model_of_its_own_for_callers_who_can_load_it(tmp_path):
+    file = tmp_path / "sam2@x.pt"
+    file.write_bytes(b"weights")
+    location = resolve_model(str(file), {}, checkpoint_suffixes=(".pt",))
+    assert location == hub.ModelLocation(str(file), file, None)
+    assert location.weight_files == (file,)
+    assert location.num_bytes == 7
+    assert location.sha256() == {"sam2@x.pt": hashlib.sha256(b"weights").hexdigest()}
+    assert resolve_model("mine", {"mine": str(file)}, checkpoint_suffixes=(".pt",)).path == file
+    with pytest.raises(
+        WeightsError, match=r"x.pt is a file, expected a folder with config.json and model.safetensors$"
+    ):
+        resolve_model(str(file), {})
+    with pytest.raises(WeightsError, match="local file and has no revision 'main'"):
+        resolve_model(str(file), {}, revision="main", checkpoint_suffixes=(".pt",))
+
+
+@pytest.mark.parametrize("name", ["nowhere.pt", "checkpoints/nowhere.pt", "./nowhere.pt", "/no/such/nowhere.pt"])
+def test_a_checkpoint_that_is_not_there_is_not_taken_for_a_hub_id(name):
+    with pytest.raises(WeightsError, match=r"there is no file .*nowhere.pt; expected a checkpoint"):
+        resolve_model(name, {}, checkpoint_suffixes=(".pt",))
+
+
+def test_other_files_are_refused_with_what_can_be_loaded(tmp_path):
+    (tmp_path / "a.onnx").touch()
+    with pytest.raises(WeightsError, match=r"a.onnx is a file, expected a folder .* or .pt$"):
+        resolve_model(str(tmp_path / "a.onnx"), {}, checkpoint_suffixes=(".pt",))
+
+
+def test_a_folder_with_only_a_checkpoint_says_to_pass_the_file(tmp_path):
+    (tmp_path / "sam2.1_hiera_tiny.pt").touch()
+    with pytest.raises(WeightsError, match=r"passed as the file itself \(sam2.1_hiera_tiny.pt\)"):
+        local_model(tmp_path)

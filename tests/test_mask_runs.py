@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from pycocotools import mask as coco_mask
 
 from sam2vss.errors import ShapeError
-from sam2vss.mask_runs import cut_runs, decode_runs, pool_runs
+from sam2vss.mask_runs import Runs, cut_runs, decode_runs, encode_runs, label_runs, pool_runs
 from sam2vss.types import encode_masks
 
 SEEDS = st.integers(0, 2**32 - 1)
@@ -159,3 +159,52 @@ def test_pooling_is_the_adjoint_of_a_bilinear_resize(seed):
 def test_foreground_runs_of_length_0_are_no_runs():
     runs = decode_runs([{"size": [2, 3], "counts": b"2022"}], (2, 3))  # 2 off, 0 on, 2 off, 2 + 0 on
     assert (runs.starts.tolist(), runs.stops.tolist(), runs.owners.tolist()) == ([4], [6], [0])
+
+
+def test_a_map_of_mask_numbers_becomes_column_major_runs_by_mask():
+    labels = np.array([[1, 0, 0], [1, 1, -1]])  # columns: 1 1, 0 1, 0 -1 -> flat 1 1 0 1 0 -1
+    runs = label_runs(labels, 3)
+    assert runs.owners.tolist() == [0, 0, 1, 1]
+    assert runs.starts.tolist() == [2, 4, 0, 3]
+    assert runs.stops.tolist() == [3, 5, 2, 4]
+    assert runs.areas.tolist() == [2, 3, 0]
+
+
+def test_runs_are_encoded_as_the_format_says():
+    # The counts of test_a_string_is_decoded_as_the_format_says, the other way round: runs at 0..40 and 43..48 of 80.
+    runs = Runs(np.array([0, 43]), np.array([40, 48]), np.array([0, 0]), 1, (8, 10))
+    assert encode_runs(runs) == ({"size": [8, 10], "counts": b"0X13mNm0"},)
+
+
+@given(SEEDS)
+def test_encoding_a_label_map_equals_pycocotools_byte_by_byte(seed):
+    rng = np.random.default_rng(seed)
+    height, width, block = (int(n) for n in rng.integers(1, 40, 3))
+    num_masks = int(rng.integers(1, 9))
+    small = rng.integers(-1, num_masks, (-(-height // block), -(-width // block)))
+    labels = small.repeat(block, axis=0).repeat(block, axis=1)[:height, :width]
+    expected = encode_masks(labels == np.arange(num_masks)[:, None, None])
+    assert encode_runs(label_runs(labels, num_masks)) == expected
+
+
+@given(SEEDS)
+def test_encoding_undoes_decoding_for_masks_that_overlap(seed):
+    masks = random_masks(np.random.default_rng(seed))
+    rles = encode_masks(masks)
+    assert encode_runs(decode_runs(rles, masks.shape[1:])) == rles
+
+
+def test_counts_of_several_digits_are_encoded():
+    labels = np.full((1200, 2000), 3)
+    labels[600:, 1500:] = 0
+    labels[:, 999] = 1
+    labels[::7] = 2
+    masks = labels == np.arange(4)[:, None, None]
+    assert encode_runs(label_runs(labels, 4)) == encode_masks(masks)
+
+
+def test_no_masks_give_no_rle_and_unused_numbers_give_empty_masks():
+    nothing = np.full((2, 3), -1)
+    assert encode_runs(label_runs(nothing, 0)) == ()
+    assert encode_runs(label_runs(nothing, 2)) == encode_masks(np.zeros((2, 2, 3), bool))
+    assert encode_runs(label_runs(np.zeros((2, 3), int), 1)) == encode_masks(np.ones((1, 2, 3), bool))

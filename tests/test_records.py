@@ -40,7 +40,10 @@ def test_a_window_is_summarised_in_numbers_one_can_count():
     assert record.changed == (0.0, 0.25)  # one of four pixels of the second frame
     assert record.flip_base == (None, 0.5)  # 0011 -> 0110: two of four
     assert record.flip_refined == (None, 0.25)  # 0011 -> 0010: one of four
-    assert record.masklets == (MaskletRecord(0, 0, 0.75, np.float32(0.9)), MaskletRecord(1, -1, 0.0, 0.5))
+    assert record.masklets == (
+        MaskletRecord(0, 0, 0.75, np.float32(0.9), {0: 3, 1: 1}),
+        MaskletRecord(1, -1, 0.0, 0.5),
+    )
 
     second = WindowRecord.of(
         "street", make_frames(2), make_refinement(2, labels, base), first.base[-1], first.labels[-1]

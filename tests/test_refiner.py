@@ -123,8 +123,8 @@ def test_sam2_is_named_by_text_or_path_and_the_bundled_model_is_among_the_known_
         find_sam2("nope")
     with pytest.raises(WeightsError, match="the name of a model is empty; known names: nano"):
         find_sam2("")
-    with pytest.raises(SettingsError, match="320000 is not a multiple of 32 from 64 on up to 4096"):
-        load_tracker(find_sam2("nano"), sam2vss.MaskletSettings(), image_size=320000)
+    with pytest.raises(SettingsError, match="320000: sides must be multiples of 32 from 64 on up to 4096"):
+        load_tracker(find_sam2("nano"), sam2vss.MaskletSettings(), image_size=(320000, 320000))
 
 
 @pytest.mark.parametrize(
@@ -243,7 +243,8 @@ def test_thresholds_reach_the_tracker():
     votes = sam2vss.VoteSettings(vote="frame", min_share=0.5, overlap="large-on-top")
     refiner = sam2vss.Refiner.from_pretrained("nano", masklets=masklets, votes=votes, image_size=256, device="cpu")
     tracker = refiner.tracker
-    found = (tracker.points, tracker.pred_iou, tracker.stability, tracker.stability_offset, tracker.box_nms)
+    finder = tracker.finder
+    found = (finder.points, finder.pred_iou, finder.stability, finder.stability_offset, finder.box_nms)
     assert found == (5, 0.1, 0.2, 0.3, 0.4)
     assert (refiner.window, tracker.network.image_size, tracker.network.dtype) == (7, 256, torch.float32)
     assert refiner.rule == VoteRule("frame", "majority", 0.5, "large-on-top")
@@ -251,8 +252,8 @@ def test_thresholds_reach_the_tracker():
 
 @pytest.mark.parametrize("image_size", [0, 32, 100, -64])
 def test_impossible_image_sizes_are_refused(image_size):
-    with pytest.raises(SettingsError, match=rf"--image-size {image_size} is not a multiple of 32 from 64 on"):
-        load_tracker(find_sam2("nano"), sam2vss.MaskletSettings(), image_size=image_size)
+    with pytest.raises(SettingsError, match=rf"--image-size {image_size}: sides must be multiples of 32 from 64 on"):
+        load_tracker(find_sam2("nano"), sam2vss.MaskletSettings(), image_size=(image_size, image_size))
 
 
 def test_both_names_of_the_bundled_weights_lead_to_them():

@@ -344,3 +344,13 @@ def test_numbers_in_a_label_set_are_integers(tmp_path, text, message):
 def test_a_byte_order_mark_before_a_label_set_is_no_matter(tmp_path):
     (tmp_path / "ls.json").write_text('{"classes": [{"id": 4, "name": "a"}]}', encoding="utf-8-sig")
     assert LabelSpace.from_json(tmp_path / "ls.json").raw_ids == (4,)
+
+
+def test_any_number_of_masklets_has_areas_coverage_and_masks():
+    masks = np.arange(12).reshape(3, 4) < (np.arange(600) % 13)[:, None, None, None]  # areas 0..12, again and again
+
+    window = MaskletWindow.from_masks(masks)
+
+    assert window.areas(0).tolist() == [n % 13 for n in range(600)]
+    assert window.coverage(0) == 1.0
+    assert np.array_equal(window.stack(0), masks[:, 0])

@@ -431,3 +431,24 @@ def test_logits_and_broken_probabilities_are_refused(value):
     probabilities[0, 1, 0, 2] = value
     with pytest.raises(LabelError, match="Logits need a softmax first"):
         add_probabilities(MaskletWindow.from_masks(row_masks("x..")), probabilities)
+
+
+def test_earlier_votes_are_added_before_the_winner_is_chosen():
+    labels = np.array([[[1, 1, 0]]], np.uint8)
+    window = MaskletWindow.from_masks(np.ones((1, 1, 1, 3), bool))
+    space = LabelSpace.numbered(3)
+
+    refined = refine_window(BaseLabels(labels), window, space, earlier_votes=np.array([[0, 0, 3]]))
+
+    assert refined.votes.tolist() == [[1, 2, 3]]
+    assert refined.vote_share.tolist() == [0.5]
+    assert refined.labels.tolist() == [[[2, 2, 2]]]
+
+
+def test_earlier_votes_of_another_shape_are_refused():
+    window = MaskletWindow.from_masks(np.ones((1, 1, 1, 3), bool))
+
+    with pytest.raises(ShapeError, match=r"earlier votes have shape \(2, 3\), expected \(1, 3\)"):
+        refine_window(
+            BaseLabels(np.zeros((1, 1, 3), np.uint8)), window, LabelSpace.numbered(3), earlier_votes=np.zeros((2, 3))
+        )

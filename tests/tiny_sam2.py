@@ -75,12 +75,20 @@ def tiny_config(image_size: int = 16 * GRID) -> object:
     )
 
 
-def seeded_tensor(name: str, shape: tuple[int, ...]) -> Tensor:
-    """The weight of that name: standard normal numbers seeded by the name, scaled by the number of inputs."""
+def seeded_tensor(name: str, shape: tuple[int, ...], is_sensitive: bool = True) -> Tensor:
+    """The weight of that name: standard normal numbers seeded by the name, scaled by the number of inputs.
+
+    With `is_sensitive` some are larger, so that memory decides; else all have the same scale, as a network that has not
+    been trained yet.
+    """
     name = name.replace("shared_image_embedding.", "prompt_encoder.shared_embedding.")  # one basis, stored twice
     noise = np.random.RandomState(zlib.crc32(f"{name}9".encode())).standard_normal(shape)
     if name.endswith("memory_fuser.scale") or name.endswith(".scale"):
         values = 0.5 + 0.1 * noise  # 1e-6 at birth would hide the memory fuser
+    elif not is_sensitive:
+        values = 0.5 * noise / np.sqrt(np.prod(shape[1:])) + (
+            1.0 if "norm" in name and name.endswith("weight") else 0.0
+        )
     elif len(shape) == 1:
         gain = next((gain for part, gain in BIAS_GAINS.items() if part in name), 0.1)
         values = gain * noise + (1.0 if "norm" in name and name.endswith(".weight") else 0.0)
@@ -90,12 +98,13 @@ def seeded_tensor(name: str, shape: tuple[int, ...]) -> Tensor:
     return torch.from_numpy(values).float()
 
 
-def tiny_network(image_size: int = 16 * GRID, object_score_bias: float = 0.0) -> Sam2Network:
+def tiny_network(image_size: int = 16 * GRID, object_score_bias: float = 0.0, is_sensitive: bool = True) -> Sam2Network:
     """Build the network in evaluation mode; `object_score_bias` is added to the logit of "the object is there"."""
     from transformers import Sam2VideoModel
 
     model = Sam2VideoModel(tiny_config(image_size)).eval()
-    state = {name: seeded_tensor(name, tuple(tensor.shape)) for name, tensor in model.state_dict().items()}
+    shapes = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
+    state = {name: seeded_tensor(name, shape, is_sensitive) for name, shape in shapes.items()}
     state["mask_decoder.pred_obj_score_head.proj_out.bias"] += object_score_bias
     model.load_state_dict(state)
     return Sam2Network(model)

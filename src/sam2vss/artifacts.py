@@ -2,7 +2,8 @@
 
     run.json         the question (settings, versions, weights, clips planned) and the account (frames, times, status)
     windows.jsonl    one line per finished window, written after the window's files are in place
-    labels/ base/ truth/ <video>/<frame>.png, preview/<video>/<frame>.jpg, overlay/<video>.mp4, scores.json, report.html
+    labels/ base/ truth/ <video>/<frame>.png, preview/<video>/<frame>.jpg, masklets/<video>/<first frame>.json.gz,
+    overlay/<video>.mp4, scores.json, report.html
 
 A window is the unit of progress: its files get their names together, then its line is appended and flushed to the disk.
 What has no line is not finished; its window is done again on resume, which replaces its files. `.run.lock` is there
@@ -35,10 +36,11 @@ from .files import (
     write_together,
 )
 from .images import encode_jpeg, encode_label_map
+from .masklet_files import encode_masklets, masklet_path
 from .media import ClipSource
 from .records import WindowRecord
 from .run_info import FORMAT_VERSION, as_json, describe, differences, is_ours, new_info, now, read_info
-from .types import LabelSpace
+from .types import LabelSpace, MaskletWindow
 
 __all__ = [
     "FORMAT_VERSION",
@@ -52,8 +54,9 @@ __all__ = [
 ]
 
 STATUSES = ("running", "done", "incomplete")
-_FOLDERS = ("labels", "base", "truth", "preview", "overlay")
+_FOLDERS = ("labels", "base", "truth", "preview", "masklets", "overlay")
 _FRAME_FOLDERS = {"labels": ".png", "base": ".png", "truth": ".png", "preview": ".jpg"}
+_WINDOW_FOLDER = "masklets"
 _FILES = ("scores.json", "report.html", "windows.jsonl", "run.json")  # the last two say what is ours: removed last
 _LOCK = ".run.lock"
 
@@ -209,6 +212,10 @@ class RunFolder:
         """Return where the overlay video of a clip lies."""
         return under(self.path, self.path / "overlay" / f"{safe_name(video)}.mp4")
 
+    def masklets_path(self, video: str, start: int) -> Path:
+        """Return where the masklets of the window that starts at frame `start` lie, if they are saved."""
+        return under(self.path, masklet_path(self.path / _WINDOW_FOLDER, video, start))
+
     def finished_windows(self, video: str) -> list[WindowRecord]:
         """Return the finished windows of a clip by start."""
         records = self._windows.get(video, {})
@@ -228,6 +235,7 @@ class RunFolder:
         *,
         previews: Mapping[str, np.ndarray] | None = None,
         truth: np.ndarray | None = None,
+        masklets: MaskletWindow | None = None,
     ) -> None:
         """Write a finished window: its files first, then its line in the manifest.
 
@@ -237,6 +245,7 @@ class RunFolder:
             base: Base labels of the same form; without them a resumed run does the window again.
             previews: Small pictures, uint8 RGB (h, w, 3), by frame name; any subset of the window's frames.
             truth: Ground truth of the form of `labels`.
+            masklets: The window's masklets, where they are to be saved.
 
         Raises:
             RunError: If the window does not belong to the run or overlaps one that is finished.
@@ -257,8 +266,12 @@ class RunFolder:
             if frame not in record.frames:
                 raise ShapeError(f"there is a preview of frame {frame}, which is not in the window")
             contents[self.preview_path(record.video, frame)] = encode_jpeg(picture)
+        if masklets is not None:
+            contents[self.masklets_path(record.video, record.start)] = encode_masklets(masklets)
         if truth is not None and not self.info.get("has_truth"):
             self.update(has_truth=True)  # so that --overwrite knows whose truth/ is
+        if masklets is not None and not self.info.get("has_masklets"):
+            self.update(has_masklets=True)
         write_together(contents)
         self._append_line(record)
         self._remember(record)
@@ -392,7 +405,12 @@ class RunFolder:
                 "%s: %d label maps of the finished window at frame %d are gone or empty (first: %s); it is done again",
                 record.video, len(missing), record.start, missing[0],
             )  # fmt: skip
-        return not missing
+            return False
+        masklets = self.masklets_path(record.video, record.start)
+        if self.info.get("has_masklets") and not _has_content(masklets):
+            logger.warning("%s is gone or empty; the window at frame %d is done again", masklets, record.start)
+            return False
+        return True
 
 
 def _has_content(path: Path) -> bool:
@@ -417,7 +435,7 @@ def _remove_temporaries(out: Path, videos: Iterable[str]) -> None:
 
 
 def _frame_folders(out: Path, videos: Iterable[str]) -> list[Path]:
-    return [out / folder / safe_name(video) for video in videos for folder in _FRAME_FOLDERS]
+    return [out / folder / safe_name(video) for video in videos for folder in (*_FRAME_FOLDERS, _WINDOW_FOLDER)]
 
 
 def _remove(path: Path) -> None:
@@ -481,16 +499,22 @@ def _remove_run(out: Path, info: Mapping[str, Any]) -> None:
     """Remove the files that a run of ours recorded, and folders that are empty then; links are not followed."""
     windows = list(_recorded_frames(out / "windows.jsonl"))
     folders = [name for name in _FRAME_FOLDERS if name != "truth" or info.get("has_truth")]
-    for video, frames in windows:
+    for video, start, frames in windows:
         for name in folders:
             place = out / name / safe_name(video)
             if not place.is_symlink() and not place.parent.is_symlink():
                 for frame in frames:
                     _remove(place / f"{safe_name(frame)}{_FRAME_FOLDERS[name]}")
+        place = out / _WINDOW_FOLDER / safe_name(video)
+        if info.get("has_masklets") and not place.is_symlink() and not place.parent.is_symlink():
+            _remove(masklet_path(out / _WINDOW_FOLDER, video, start))
     if not (out / "overlay").is_symlink():
         for video in _clip_names(info):
             _remove(out / "overlay" / f"{safe_name(video)}.mp4")
-    emptied = {place for place in _frame_folders(out, (video for video, _ in windows)) if place.parent.name in folders}
+    if info.get("has_masklets"):
+        folders.append(_WINDOW_FOLDER)
+    videos = {video for video, _, _ in windows}
+    emptied = {place for place in _frame_folders(out, videos) if place.parent.name in folders}
     for place in [*sorted(emptied), *(out / name for name in (*folders, "overlay"))]:
         if not place.is_symlink() and not place.parent.is_symlink():
             with suppress(OSError):  # not there, or holds files of others
@@ -509,8 +533,8 @@ def _clip_names(info: Mapping[str, Any]) -> list[str]:
     ]
 
 
-def _recorded_frames(path: Path) -> Iterator[tuple[str, list[str]]]:
-    """Yield video and frame names of the lines of a manifest that can be read, of any format version."""
+def _recorded_frames(path: Path) -> Iterator[tuple[str, int, list[str]]]:
+    """Yield video, start and frame names of the lines of a manifest that can be read, of any format version."""
     try:
         lines = path.read_bytes().split(b"\n")
     except OSError:
@@ -518,7 +542,7 @@ def _recorded_frames(path: Path) -> Iterator[tuple[str, list[str]]]:
     for line in lines:
         with suppress(ValueError, KeyError, TypeError):
             window = json.loads(line)
-            yield str(window["video"]), [str(frame) for frame in window["frames"]]
+            yield str(window["video"]), int(window["start"]), [str(frame) for frame in window["frames"]]
 
 
 def _sum_seconds(parts: Iterable[Mapping[str, float]]) -> dict[str, float]:

@@ -23,19 +23,22 @@ from .errors import RunError, Sam2VssError, SettingsError
 from .settings import (
     DEFAULT_SAM2,
     DEFAULT_SEGMENTER,
+    EngineChoice,
+    FollowSettings,
     MaskletSettings,
+    Mode,
     Preset,
+    Smoothing,
     VoteSettings,
     apply_preset,
 )
 
 if TYPE_CHECKING:
     from .interfaces import BaseLabelSource, MaskletTracker
-    from .media import ClipSource
 
 EXIT_DONE, EXIT_BUG, EXIT_INPUT, EXIT_INCOMPLETE, EXIT_INTERRUPTED = 0, 1, 2, 3, 130
-DEFAULT_ASSUMED_MASKLETS = 40  # ours: between the 20 and 60 of typical street and table-top scenes
 
+TRACKERS = ("sam2", "superpixel", "stored", "none")
 COMMANDS = ("refine", "evaluate", "demo", "report", "doctor", "train")
 
 Flag = Annotated[bool, Parameter(negative="")]
@@ -58,15 +61,19 @@ def refine(
     labels: Path | None = None,
     segmenter: str | None = None,
     label_set: Path | None = None,
-    tracker: Literal["sam2", "none"] = "sam2",
+    tracker: str = "sam2",
+    smooth: Smoothing = "none",
     sam2: str = DEFAULT_SAM2,
-    mode: Literal["auto", "exact"] = "auto",
-    preset: Preset = "paper",
-    image_size: int | None = None,
+    mode: Mode = "auto",
+    preset: Preset | None = None,
+    image_size: str | None = None,
     masklets: Annotated[MaskletSettings, Parameter(name="*")] = MaskletSettings(),  # noqa: B008 (frozen)
+    follow: Annotated[FollowSettings, Parameter(name="*")] = FollowSettings(),  # noqa: B008 (frozen)
     votes: Annotated[VoteSettings, Parameter(name="*")] = VoteSettings(),  # noqa: B008 (frozen)
     device: str = "auto",
-    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto",
+    dtype: Literal["auto", "fastest", "float32", "bfloat16", "float16"] = "auto",
+    compiled: Annotated[bool, Parameter(name="--compile", negative="")] = False,
+    save_masklets: Flag = False,
     overlay: bool = True,
     report: bool = True,
     resume: Flag = False,
@@ -90,19 +97,26 @@ def refine(
     label_set
         Names, colours and ids of the label PNGs (label_set.json).
     tracker
-        Where masklets come from; "none" keeps the base labels.
+        Where masklets come from: sam2, superpixel (no weights), stored:DIR (saved by an earlier run), or none.
+    smooth
+        Smooth the base labels over time before the votes: majority of frames nearby, or along the optical flow.
     sam2
-        SAM 2 weights: alias, hub id, local folder, or "nano" (bundled, small, for tests and demos).
+        SAM 2 weights: alias, hub id, local folder, Meta's .pt file, or "nano" (bundled, small, for tests and demos).
     mode
-        How masklets are followed; "exact" is SAM 2's memory propagation, today the only mode.
+        exact: SAM 2's memory, as in the paper. fast: masks of every frame, matched. prompt: SAM 2's decoder alone.
+        auto: exact on a GPU, fast on a CPU.
     preset
-        A bundle of settings; single options override it.
+        A bundle of settings; single options override it. paper: exact. fast: mode fast. cpu: fast on small frames.
     image_size
-        Square that frames are stretched to before SAM 2, a multiple of 32. Default: the model's own.
+        Size that frames are stretched to before SAM 2, a side or WIDTHxHEIGHT in multiples of 32. Default: the model's.
     device
         auto, cpu, cuda, cuda:1, mps.
     dtype
-        Number format of the networks; auto: float32 on a CPU, bfloat16 elsewhere.
+        Number format of the networks; auto: float32 on a CPU, bfloat16 elsewhere. fastest: what the device does best.
+    compiled
+        Compile what runs for every masklet (torch.compile); the first windows take minutes longer.
+    save_masklets
+        Write the masklets of every window, for --tracker stored:DIR.
     overlay
         Write a video with the refined labels over the frames.
     report
@@ -120,26 +134,33 @@ def refine(
     """
     from .console import RunBars, print_problem, print_summary, stderr
     from .media import find_clips
-    from .refiner import check_image_size
+    from .refiner import choose_mode, parse_image_size
 
     _limit_noise()
     started = time.monotonic()
+    kind, _, stored = tracker.partition(":")
+    if kind not in TRACKERS or (kind == "stored") != bool(stored):
+        raise SettingsError(f"--tracker {tracker} is unknown, expected sam2, superpixel, stored:DIR or none")
     if labels is not None and segmenter is not None:
         raise SettingsError("--labels and --segmenter both give base labels: pass one of them")
     if labels is not None and not labels.exists():
         raise SettingsError(f"--labels {labels} does not exist")
-    masklets, image_size = apply_preset(preset, masklets, image_size)
+    if smooth != "none" and votes.vote_weight == "probability":
+        raise SettingsError(
+            "--smooth gives labels without probabilities, so --vote-weight probability cannot follow it"
+        )
+    masklets, engine = apply_preset(preset, masklets, EngineChoice(mode, parse_image_size(image_size), dtype))
     clips = find_clips(list(source))
     if shard is not None:
         index, count = _parse_shard(shard)
         clips, out = clips[index - 1 :: count], out / f"shard-{index}-of-{count}"
         if not clips:
             raise SettingsError(f"--shard {shard} has no clips: there are fewer clips than parts")
-    if tracker == "sam2":
-        check_image_size(image_size)
     place = _check_out(out, resume, overwrite)
     if dry_run:
-        _print_plan(clips, sam2 if tracker == "sam2" else None, masklets, image_size, device)
+        from .plan import print_plan
+
+        print_plan(clips, sam2 if kind == "sam2" else None, masklets, follow, engine, device)
         print(f"labels  {labels or segmenter or DEFAULT_SEGMENTER}")
         print(f"out     {out} ({place})")
         return EXIT_DONE
@@ -149,15 +170,35 @@ def refine(
     from .files import folder_fingerprint
     from .pipeline import VoteRule, check_clips, refine_run
     from .report import write_report
+    from .smoothing import find_smoother
 
     device = choose_device(device)
-    dtype_name = str(choose_dtype(dtype, device)).removeprefix("torch.")
-    chosen = sam2 if tracker == "sam2" else "none"
-    stderr.print(f"mode exact on {device}, {dtype_name}; masklets: {chosen}", markup=False)
+    mode = choose_mode(engine.mode, device)
+    dtype_name = str(choose_dtype(engine.dtype, device)).removeprefix("torch.")
+    stderr.print(
+        _first_line(kind, sam2, tracker, mode, engine.mode == "auto", device, dtype_name), markup=False, highlight=False
+    )
     base, base_weights = _load_base(labels, segmenter, label_set, device, dtype_name, votes)
     check_clips(clips, base)
     bars = RunBars()
-    masklet_source, weights = _load_masklets(tracker, sam2, masklets, image_size, device, dtype_name, bars)
+    if kind == "sam2":
+        from .refiner import find_sam2, load_tracker
+
+        location = find_sam2(sam2)
+        masklet_source: MaskletTracker = load_tracker(
+            location,
+            masklets,
+            follow,
+            mode=mode,
+            image_size=engine.image_size,
+            device=device,
+            dtype=dtype_name,
+            compiled=compiled,
+            on_frame=bars.tracked_frame,
+        )
+        weights = {f"{location.id}/{name}": digest for name, digest in location.sha256().items()}
+    else:
+        masklet_source, weights = _tracker_without_weights(kind, Path(stored)), {}
     run = RunFolder.create(
         out,
         command="refine",
@@ -166,11 +207,16 @@ def refine(
             "labels_fingerprint": None if labels is None else folder_fingerprint(labels, out),
             "segmenter": None if labels is not None else segmenter or DEFAULT_SEGMENTER,
             "tracker": tracker,
-            "sam2": sam2 if tracker == "sam2" else None,
-            "mode": "exact",
+            "stored_fingerprint": folder_fingerprint(Path(stored), out) if stored else None,
+            "smooth": smooth,
+            "sam2": sam2 if kind == "sam2" else None,
+            "mode": mode if kind == "sam2" else None,
             "preset": preset,
-            "image_size": image_size,
+            "image_size": engine.image_size,
+            "compiled": compiled,
+            "save_masklets": save_masklets,
             "masklets": masklets.model_dump(),
+            "follow": follow.model_dump(),
             "votes": votes.model_dump(),
         },
         label_space=base.label_space,
@@ -178,13 +224,24 @@ def refine(
         device=device,
         dtype=dtype_name,
         weights={**base_weights, **weights},
-        inputs=[path for path in (labels, label_set) if path is not None],
+        inputs=[path for path in (labels, label_set, Path(stored) if stored else None) if path is not None],
         overwrite=overwrite,
         resume=resume,
     )
     with bars:
-        rule = VoteRule(**votes.model_dump())
-        summary = refine_run(run, clips, base, masklet_source, masklets.window, rule, overlay, bars)
+        summary = refine_run(
+            run,
+            clips,
+            base,
+            masklet_source,
+            masklets.window,
+            VoteRule(**votes.model_dump()),
+            overlay,
+            bars,
+            smoother=None if smooth == "none" else find_smoother(smooth, base.label_space.ignore_index),
+            carry=follow.carry,
+            save_masklets=save_masklets,
+        )
     seconds = time.monotonic() - started
     report_path = write_report(out) if report else None  # all files come before stdout, which may be closed
     print_summary(summary, seconds)
@@ -286,13 +343,16 @@ def demo(
 
     _limit_noise()
     started = time.monotonic()
-    stderr.print("rendering a clip, segmenting it with segformer-nano, refining it with sam2-nano ...")
+    stderr.print(
+        "rendering a clip, segmenting it with segformer-nano, refining it with sam2-nano: mode exact, then fast ..."
+    )
     with RunBars() as bars:
         result = run_demo(
             out, TEST_SEEDS[0] if seed is None else seed, DEMO_FRAMES if frames is None else frames, progress=bars
         )
     print_summary(result.summary, time.monotonic() - started)
-    rows = scores_table({"base": result.base.scores, "refined": result.refined.scores}, difference=True)
+    named = {"base": result.base, "refined, mode fast": result.fast, "refined, mode exact": result.refined}
+    rows = scores_table({name: part.scores for name, part in named.items()})
     print_rows(rows, f"scores of {result.base.frames} frames, percent")
     print(f"report  {result.report}")
     print(f"labels  {out / 'labels'}")
@@ -560,67 +620,21 @@ def _load_base(
     return ModelLabels(model), {f"{model.location.id}/{name}": sha for name, sha in model.location.sha256().items()}
 
 
-def _load_masklets(
-    tracker: str,
-    sam2: str,
-    masklets: MaskletSettings,
-    image_size: int | None,
-    device: str,
-    dtype: str,
-    bars: Any,
-) -> tuple["MaskletTracker", dict[str, str]]:
-    if tracker == "none":
-        from .trackers.nothing import NoTracker
-
-        return NoTracker(), {}
-    from .refiner import find_sam2, load_tracker
-
-    location = find_sam2(sam2)
-    source = load_tracker(location, masklets, image_size=image_size, device=device, dtype=dtype)
-    source.on_frame = bars.tracked_frame
-    return source, {f"{location.id}/{name}": digest for name, digest in location.sha256().items()}
+def _first_line(kind: str, sam2: str, tracker: str, mode: str, is_auto: bool, device: str, dtype: str) -> str:
+    if kind != "sam2":
+        return f"masklets: {tracker}; base labels on {device}, {dtype}"
+    why = " (auto: no GPU here; --mode exact is the paper's)" if is_auto and mode == "fast" else ""
+    return f"mode {mode}{why} on {device}, {dtype}; masklets: {sam2}"
 
 
-def _print_plan(
-    clips: "Sequence[ClipSource]", sam2: str | None, masklets: MaskletSettings, image_size: int | None, device: str
-) -> None:
-    """Print frames, windows, memory and time to expect."""
-    from .console import print_rows
-    from .devices import choose_device
-    from .types import split_windows
+def _tracker_without_weights(kind: str, folder: Path) -> "MaskletTracker":
+    from .trackers.nothing import NoTracker
+    from .trackers.stored import StoredMasklets
+    from .trackers.superpixels import SuperpixelTracker
 
-    rows = [["clip", "size", "frames", "windows"]]
-    lengths: list[int] = []
-    for clip in clips:
-        frames = clip.num_frames_estimate
-        windows = split_windows(frames, masklets.window) if frames else []
-        lengths += [window.length for window in windows]
-        height, width = clip.size
-        rows.append([clip.name, f"{width}x{height}", str(frames or "unknown"), str(len(windows) or "unknown")])
-    print_rows(rows, f"{len(clips)} clip{'s' * (len(clips) != 1)}")
-    if sam2 is None:
-        return
-    from .refiner import find_sam2
-    from .sam2.cost import probe_speed, tracking_cost
-
-    device = choose_device(device)
-    cost = tracking_cost(find_sam2(sam2).path, masklets.points, image_size)
-    speed = probe_speed(device)
-    rows = [["if a window has", "operations", "time", "state"]]
-    for count in (DEFAULT_ASSUMED_MASKLETS // 2, DEFAULT_ASSUMED_MASKLETS, 2 * DEFAULT_ASSUMED_MASKLETS):
-        flops = sum(cost.window_flops(length, count) for length in lengths)
-        state = f"{count * cost.state_bytes / 2**20:.0f} MiB"
-        rows.append([f"{count} masklets", f"{flops / 1e12:.3g} TFLOP", _duration(flops / speed), state])
-    unknown = sum(not clip.num_frames_estimate for clip in clips)
-    left_out = f"; {unknown} of {len(clips)} clips are of unknown length and left out" if unknown else ""
-    title = f"tracking with {sam2} on {device}, about {speed / 1e9:.0f} GFLOP/s; base labels come on top{left_out}"
-    print_rows(rows, title)
-
-
-def _duration(seconds: float) -> str:
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+    if kind == "stored":
+        return StoredMasklets(folder)
+    return SuperpixelTracker() if kind == "superpixel" else NoTracker()
 
 
 def _percent(value: float | None) -> str:

@@ -1,6 +1,6 @@
-"""Turns a model's name into a local folder of weights: alias, hub id or folder.
+"""Turns a model's name into local weights: alias, hub id, folder, or one checkpoint file.
 
-Used by `sam2/` and `segmenters/`, which load what lies in the folder. The local cache is asked before the network,
+Used by `sam2/` and `segmenters/`, which load what lies there. The local cache is asked before the network,
 nothing but safetensors and small text files is ever fetched (no pickle, no code), and other weights than the ones
 asked for are never taken instead: what cannot be had is an error that names the ways out.
 """
@@ -33,9 +33,9 @@ class ModelLocation:
     """Where a model's files lie on this machine.
 
     Attributes:
-        id: Hub id, or the name or folder that was asked for.
-        path: Local folder with config.json and safetensors.
-        revision: Commit hash of a hub model, None for a folder.
+        id: Hub id, or the name, folder or file that was asked for.
+        path: Local folder with config.json and safetensors, or one checkpoint file.
+        revision: Commit hash of a hub model, None for a folder or file.
     """
 
     id: str
@@ -44,7 +44,9 @@ class ModelLocation:
 
     @property
     def weight_files(self) -> tuple[Path, ...]:
-        """The safetensors files that hold the weights, sorted by name."""
+        """The files that hold the weights, sorted by name: safetensors, or the one checkpoint."""
+        if self.path.is_file():
+            return (self.path,)
         return tuple(sorted({file for pattern in WEIGHT_PATTERNS for file in self.path.glob(pattern)}))
 
     @property
@@ -53,21 +55,29 @@ class ModelLocation:
         return sum(file.stat().st_size for file in self.weight_files)
 
     def sha256(self) -> dict[str, str]:
-        """Return the SHA-256 of config.json and of every weight file by file name; reads them all."""
-        return {file.name: sha256_of(file) for file in (self.path / "config.json", *self.weight_files)}
+        """Return the SHA-256 of config.json (a folder's) and of every weight file by file name; reads them all."""
+        config = () if self.path.is_file() else (self.path / "config.json",)
+        return {file.name: sha256_of(file) for file in (*config, *self.weight_files)}
 
 
 def resolve_model(
-    name: str, aliases: Mapping[str, str], *, revision: str | None = None, needs_one_of: Sequence[str] = ()
+    name: str,
+    aliases: Mapping[str, str],
+    *,
+    revision: str | None = None,
+    needs_one_of: Sequence[str] = (),
+    checkpoint_suffixes: tuple[str, ...] = (),
 ) -> ModelLocation:
-    """Find the local folder of a model, downloading it only when it is neither a folder nor in the cache.
+    """Find a model on this machine, downloading it only when it is neither here nor in the cache.
 
     Args:
-        name: An alias, a hub id "org/name" (also "org/name@revision"), or a local folder. An alias wins over a
-            folder of the same name; write "./name" for the folder.
+        name: An alias, a hub id "org/name" (also "org/name@revision"), a local folder, or a checkpoint file. An alias
+            wins over a folder of the same name; write "./name" for the folder.
         aliases: Short names and what they stand for, a hub id or a folder.
         revision: Branch, tag or commit of a hub model; default the main branch.
         needs_one_of: A cached copy without any of these files counts as incomplete, and the hub is asked.
+        checkpoint_suffixes: Endings of single files that the caller can load, such as ".pt"; none by default. A name
+            that ends so is a file, never a hub id.
 
     Raises:
         WeightsError: If there is no such model, it cannot be reached, or it has no safetensors weights.
@@ -77,11 +87,21 @@ def resolve_model(
     target = aliases.get(name, name)
     if name not in aliases and "@" in name and not Path(name).exists():
         target, _, revision = name.partition("@")
-    folder = Path(target).expanduser()
-    if folder.is_dir():
-        if revision is not None:
-            raise WeightsError(f"{name} is a local folder and has no revision {revision!r}: leave the revision out")
-        return local_model(folder, name)
+    path = Path(target).expanduser()
+    if path.exists() and revision is not None:
+        kind = "folder" if path.is_dir() else "file"
+        raise WeightsError(f"{name} is a local {kind} and has no revision {revision!r}: leave the revision out")
+    if path.is_dir():
+        return local_model(path, name)
+    if target.endswith(checkpoint_suffixes):
+        if not path.is_file():
+            raise WeightsError(
+                f"there is no file {target}; expected a checkpoint, or a model's folder, alias or hub id"
+            )
+        return ModelLocation(name, path)
+    if path.is_file():
+        expected = " or ".join(("a folder with config.json and model.safetensors", *checkpoint_suffixes))
+        raise WeightsError(f"{name} is a file, expected {expected}")
     if not _is_hub_id(target):
         raise WeightsError(_unknown_name(name, target, aliases))
     cached = cached_model(target, revision)
@@ -139,7 +159,9 @@ def _folder_problem(folder: Path) -> str:
     try:
         config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     except FileNotFoundError:
-        return "config.json is missing; expected the folder that `save_pretrained` wrote"
+        checkpoints = sorted(file.name for file in folder.glob("*.pt"))
+        aside = f"; a checkpoint of Meta's SAM 2 is passed as the file itself ({checkpoints[0]})" if checkpoints else ""
+        return f"config.json is missing; expected the folder that `save_pretrained` wrote{aside}"
     except (OSError, ValueError) as error:
         return f"config.json cannot be read ({error})"
     if not isinstance(config, dict):

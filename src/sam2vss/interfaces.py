@@ -3,8 +3,8 @@
 Each is a `Protocol`; no class has to inherit from anything of ours.
 """
 
-from collections.abc import Sequence
-from typing import Protocol
+from collections.abc import Iterator, Sequence
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 
@@ -62,6 +62,28 @@ class MaskletTracker(Protocol):
         """Return the masklets of the frames, uint8 RGB (L, H, W, 3), whose first one is frame `start` of the clip.
 
         `context` holds what may help besides, such as the masklets of the window before; a tracker may ignore it.
+        """
+        ...
+
+
+@runtime_checkable
+class ClipAware(Protocol):
+    """A tracker that wants to know which clip comes, such as one that reads masklets from files."""
+
+    def begin_clip(self, name: str) -> None:
+        """The windows of clip `name` come next."""
+        ...
+
+
+class Smoother(Protocol):
+    """Makes base labels steadier over time, before masklets vote on them or in place of masklets."""
+
+    def smooth(
+        self, windows: Iterator[tuple[list[Frame], BaseLabels]]
+    ) -> Iterator[tuple[list[Frame], BaseLabels, BaseLabels]]:
+        """Yield frames, base labels and smoothed labels for every window of one clip, in order.
+
+        May hold windows back to look ahead. Smoothed labels have no probabilities.
         """
         ...
 

@@ -6,9 +6,10 @@ folder that can be interrupted and resumed.
 
 import logging
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, suppress
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, closing, suppress
+from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Protocol
 
 import cv2
@@ -16,15 +17,20 @@ import numpy as np
 
 from .artifacts import RunFolder, WindowRecord
 from .errors import LabelError, MediaError, Sam2VssError, ShapeError
-from .interfaces import BaseLabelSource, MaskletTracker
+from .interfaces import BaseLabelSource, ClipAware, MaskletTracker, Smoother
+from .masklet_files import read_masklets
 from .media import BrokenVideoError, ClipSource, ImageClip, read_label_map, windows_of
 from .overlay import VideoWriter, draw_overlay
+from .prefetch import decode_ahead
 from .settings import OverlapOrder, VoteScope, VoteWeight
-from .types import Frame, Refinement
+from .types import BaseLabels, Frame, MaskletWindow, Refinement, WindowContext
 from .voting import refine_window
 
 PREVIEW_WIDTH_PX = 480  # ours: what the report shows
 PREVIEWS_PER_CLIP = 120  # ours: as many as the report embeds
+FRAMES_AHEAD = 8  # ours: decoded while the frames before them are refined
+
+_NO_LABELS = BaseLabels(np.zeros((0, 0, 0), np.uint8))
 
 logger = logging.getLogger(__name__)
 
@@ -68,6 +74,24 @@ class VoteRule:
     overlap: OverlapOrder = "small-on-top"
 
 
+@dataclass(frozen=True, eq=False)
+class Carried:
+    """What goes over a window's border: its masklets, their votes so far (N, C), and its last picture."""
+
+    masklets: MaskletWindow
+    votes: np.ndarray
+    frame: np.ndarray
+
+    def votes_for(self, masklets: MaskletWindow) -> np.ndarray:
+        """Return the votes so far of a later window's masklets (N', C), zeros for new ones."""
+        rows = {int(number): row for row, number in enumerate(self.masklets.ids)}
+        votes = np.zeros((masklets.num_masklets, self.votes.shape[1]), self.votes.dtype)
+        for row, number in enumerate(masklets.ids):
+            if int(number) in rows:
+                votes[row] = self.votes[rows[int(number)]]
+        return votes
+
+
 @dataclass
 class RunSummary:
     """What a run did: clips and frames done, what went wrong, per clip in words."""
@@ -90,41 +114,85 @@ def refine_clip(
     tracker: MaskletTracker,
     window_length: int = 32,
     rule: VoteRule | None = None,
+    smoother: Smoother | None = None,
+    carry: bool = False,
     skip: frozenset[int] = frozenset(),
+    recall: Callable[[int, Sequence[Frame]], Carried] | None = None,
 ) -> Iterator[RefinedWindow | list[Frame]]:
-    """Refine a clip window by window, holding one window in memory.
+    """Refine a clip window by window, holding one window in memory (two with a smoother that looks ahead).
 
     Args:
         clip_name: Name of the clip, for the base labels.
         frames: Its frames in order.
         base: Source of base labels.
-        tracker: Source of masklets; windows are independent of one another.
+        tracker: Source of masklets.
         window_length: Frames per window; the last one may be shorter.
         rule: How masklets vote.
+        smoother: Smooths the base labels over time before the votes; outside all masklets its labels are the result.
+        carry: Let masklets live on from window to window with their ids and votes, where the tracker can.
         skip: Starts of windows that are finished already; for these only the frames are yielded.
+        recall: Gives what a finished window carries over, from its start and frames; needed with `carry` and `skip`.
 
     Yields:
         One `RefinedWindow` per window, or the bare frames of a skipped one.
     """
     rule = rule or VoteRule()
     clock = _Clock()
-    for window_frames in windows_of(iter(frames), window_length):
-        clock.lap("decode")
+    space = base.label_space
+    carried: Carried | None = None
+    if isinstance(tracker, ClipAware):
+        tracker.begin_clip(clip_name)
+    labelled = _label_windows(clip_name, frames, base, window_length, frozenset() if smoother else skip, clock)
+    windows = smoother.smooth(labelled) if smoother else ((shown, labels, labels) for shown, labels in labelled)
+    for window_frames, unsmoothed, labels in windows:
+        clock.lap("smoothing" if smoother else "")
         if window_frames[0].index in skip:
+            carried = recall(window_frames[0].index, window_frames) if carry and recall else None
             yield window_frames
             clock.lap("")
             continue
         images = np.stack([frame.image for frame in window_frames])  # uint8 (L, H, W, 3)
-        labels = base.labels_for(clip_name, window_frames)  # base labels S_t
-        clock.lap("base labels")
-        masklets = tracker.track(images, start=window_frames[0].index)  # masklets M'
+        context = WindowContext(
+            labels=labels.labels,  # base labels S_t
+            ignore_index=space.ignore_index,
+            previous=carried.masklets if carried else None,
+            previous_frame=carried.frame if carried else None,
+        )
+        masklets = tracker.track(images, window_frames[0].index, context)  # masklets M'
         clock.lap("masklets")
         refinement = refine_window(  # votes, Eq. 2; painted labels R_t, Eq. 1
-            labels, masklets, base.label_space, rule.vote, rule.vote_weight, rule.min_share, rule.overlap
+            labels,
+            masklets,
+            space,
+            rule.vote,
+            rule.vote_weight,
+            rule.min_share,
+            rule.overlap,
+            earlier_votes=carried.votes_for(masklets) if carried else None,
         )
+        carried = Carried(masklets, refinement.votes, images[-1]) if carry else None
         clock.lap("vote and paint")
-        yield RefinedWindow(window_frames, refinement, clock.take())
+        yield RefinedWindow(window_frames, replace(refinement, base=unsmoothed.labels), clock.take())
         clock.lap("")
+
+
+def _label_windows(
+    clip_name: str,
+    frames: Iterable[Frame],
+    base: BaseLabelSource,
+    window_length: int,
+    skip: frozenset[int],
+    clock: "_Clock",
+) -> Iterator[tuple[list[Frame], BaseLabels]]:
+    """Yield windows of frames with their base labels; skipped windows get none."""
+    for window_frames in windows_of(iter(frames), window_length):
+        clock.lap("decode")
+        if window_frames[0].index in skip:
+            yield window_frames, _NO_LABELS
+            continue
+        labels = base.labels_for(clip_name, window_frames)
+        clock.lap("base labels")
+        yield window_frames, labels
 
 
 def check_clips(clips: Sequence[ClipSource], base: BaseLabelSource) -> None:
@@ -155,6 +223,9 @@ def refine_run(
     overlay: bool = True,
     progress: Progress | None = None,
     truth: BaseLabelSource | None = None,
+    smoother: Smoother | None = None,
+    carry: bool = False,
+    save_masklets: bool = False,
 ) -> RunSummary:
     """Refine clips into a run folder; windows it already holds are kept as they are.
 
@@ -170,15 +241,27 @@ def refine_run(
         overlay: Write an overlay video per clip.
         progress: Told what goes on.
         truth: Ground truth to store beside the labels, for the report.
+        smoother: Smooths the base labels before the votes.
+        carry: Let masklets live on over window borders; saves them, since a resumed run needs them.
+        save_masklets: Write the masklets of every window.
 
     Raises:
         Sam2VssError: If something cannot be read or written; finished windows stay for a resumed run.
     """
     progress = progress or NoProgress()
     summary = RunSummary()
+    refine = partial(
+        refine_clip,
+        base=base,
+        tracker=tracker,
+        window_length=window_length,
+        rule=rule,
+        smoother=smoother,
+        carry=carry,
+    )
     try:
         for clip in clips:
-            _refine_one(run, clip, base, tracker, window_length, rule, overlay, progress, truth, summary)
+            _refine_one(run, clip, base, refine, carry or save_masklets, overlay, progress, truth, summary)
     except BaseException:
         with suppress(Sam2VssError):  # on a full disk this fails too; the error that led here says more
             run.finish("incomplete")
@@ -192,9 +275,8 @@ def _refine_one(
     run: RunFolder,
     clip: ClipSource,
     base: BaseLabelSource,
-    tracker: MaskletTracker,
-    window_length: int,
-    rule: VoteRule | None,
+    refine: Callable[..., Iterator[RefinedWindow | list[Frame]]],
+    save_masklets: bool,
     overlay: bool,
     progress: Progress,
     truth: BaseLabelSource | None,
@@ -217,15 +299,22 @@ def _refine_one(
     last_refined: np.ndarray | None = None
     with ExitStack() as stack:
         writer = stack.enter_context(VideoWriter.like(run.overlay_path(clip.name), clip)) if overlay else None
-        stream = _until_broken(clip.frames(), problems)
-        windows = refine_clip(clip.name, stream, base, tracker, window_length, rule, frozenset(finished))
+        stream = stack.enter_context(closing(decode_ahead(_until_broken(clip.frames(), problems), FRAMES_AHEAD)))
+        windows = refine(clip.name, stream, skip=frozenset(finished), recall=partial(_recall, run, clip.name))
         for window in windows:
             if isinstance(window, RefinedWindow):
                 frames, refinement = window.frames, window.refinement
                 record = WindowRecord.of(clip.name, frames, refinement, last_base, last_refined, window.seconds)
                 previews = {frame.name: _preview(frame.image) for frame in frames if frame.index % every == 0}
                 true_labels = None if truth is None else truth.labels_for(clip.name, frames).labels
-                run.commit_window(record, refinement.labels, refinement.base, previews=previews, truth=true_labels)
+                run.commit_window(
+                    record,
+                    refinement.labels,
+                    refinement.base,
+                    previews=previews,
+                    truth=true_labels,
+                    masklets=refinement.masklets if save_masklets else None,
+                )
                 labels: Iterable[np.ndarray] = refinement.labels
                 last_base, last_refined = refinement.base[-1], refinement.labels[-1]
             else:
@@ -253,6 +342,18 @@ def _refine_one(
             f"{clip.path} announced {expected} frames and gave {decoded}; all {decoded} are refined"
         )
     progress.clip_finished(clip.name)
+
+
+def _recall(run: RunFolder, video: str, start: int, frames: Sequence[Frame]) -> Carried:
+    """Return what a finished window of the run carries over."""
+    record = next(record for record in run.finished_windows(video) if record.start == start)
+    masklets = read_masklets(run.masklets_path(video, start))
+    is_counted = all(isinstance(count, int) for masklet in record.masklets for count in masklet.votes.values())
+    votes = np.zeros((len(record.masklets), run.label_space.num_classes), np.int64 if is_counted else np.float64)
+    for row, masklet in enumerate(record.masklets):
+        for label, count in masklet.votes.items():
+            votes[row, label] = count
+    return Carried(masklets, votes, frames[-1].image)
 
 
 def _until_broken(frames: Iterator[Frame], problems: list[BrokenVideoError]) -> Iterator[Frame]:

@@ -19,12 +19,14 @@ class MaskletRecord:
         class_id: Train id that won the vote, -1 where it abstained or had no votes.
         vote_share: Winning votes / all votes, [0, 1].
         predicted_iou: The model's own quality estimate, [0, 1].
+        votes: Train id -> votes, without zeros; pixels, or probability mass.
     """
 
     id: int
     class_id: int
     vote_share: float
     predicted_iou: float
+    votes: Mapping[int, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -103,9 +105,14 @@ class WindowRecord:
             flip_base=flip_rates(refinement.base, last_base),
             flip_refined=flip_rates(refinement.labels, last_refined),
             masklets=tuple(
-                MaskletRecord(int(masklet_id), int(class_id), float(share), float(iou))
-                for masklet_id, class_id, share, iou in zip(
-                    masklets.ids, refinement.classes, refinement.vote_share, masklets.predicted_iou, strict=True
+                MaskletRecord(int(masklet_id), int(class_id), float(share), float(iou), _without_zeros(votes))
+                for masklet_id, class_id, share, iou, votes in zip(
+                    masklets.ids,
+                    refinement.classes,
+                    refinement.vote_share,
+                    masklets.predicted_iou,
+                    refinement.votes,
+                    strict=True,
                 )
             ),
             seconds=dict(seconds or {}),
@@ -129,7 +136,13 @@ class WindowRecord:
                 flip_base=_floats_or_none(content["flip_base"]),
                 flip_refined=_floats_or_none(content["flip_refined"]),
                 masklets=tuple(
-                    MaskletRecord(int(m["id"]), int(m["class"]), float(m["vote_share"]), float(m["predicted_iou"]))
+                    MaskletRecord(
+                        int(m["id"]),
+                        int(m["class"]),
+                        float(m["vote_share"]),
+                        float(m["predicted_iou"]),
+                        {int(label): _number(count) for label, count in m.get("votes", {}).items()},
+                    )
                     for m in content["masklets"]
                 ),
                 seconds={str(stage): float(spent) for stage, spent in content["seconds"].items()},
@@ -150,11 +163,21 @@ class WindowRecord:
             "flip_refined": list(self.flip_refined),
             "num_masklets": self.num_masklets,
             "masklets": [
-                {"id": m.id, "class": m.class_id, "vote_share": m.vote_share, "predicted_iou": m.predicted_iou}
+                {
+                    "id": m.id,
+                    "class": m.class_id,
+                    "vote_share": m.vote_share,
+                    "predicted_iou": m.predicted_iou,
+                    "votes": dict(m.votes),
+                }
                 for m in self.masklets
             ],
             "seconds": dict(self.seconds),
         }
+
+
+def _without_zeros(votes: np.ndarray) -> dict[int, float]:
+    return {int(label): votes[label].item() for label in np.flatnonzero(votes)}
 
 
 def flip_rates(labels: np.ndarray, before: np.ndarray | None) -> tuple[float | None, ...]:
@@ -168,6 +191,10 @@ def flip_rates(labels: np.ndarray, before: np.ndarray | None) -> tuple[float | N
     return tuple(
         None if last is None else float(np.mean(now != last)) for now, last in zip(labels, earlier, strict=True)
     )
+
+
+def _number(value: Any) -> float:
+    return value if isinstance(value, int) else float(value)  # pixel counts stay whole numbers
 
 
 def _floats_or_none(values: Sequence[Any]) -> tuple[float | None, ...]:

@@ -1,19 +1,29 @@
 """The Python API: SAM 2 as refiner of any labels, arrays or files in, `Refinement`s out."""
 
-from collections.abc import Iterator, Sequence
+import re
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
 from .devices import choose_device, choose_dtype
 from .errors import LabelError, SettingsError, ShapeError
 from .hub import ModelLocation, local_model, resolve_model
-from .interfaces import BaseLabelSource, MaskletTracker
+from .interfaces import BaseLabelSource, MaskletTracker, Smoother
 from .media import find_clips
 from .pipeline import RefinedWindow, VoteRule, check_clips, refine_clip
 from .run_info import read_info
-from .settings import DEFAULT_SAM2, MAX_IMAGE_SIZE, MAX_WINDOW, SAM2_ALIASES, MaskletSettings, VoteSettings
+from .settings import (
+    DEFAULT_SAM2,
+    MAX_IMAGE_SIZE,
+    MAX_WINDOW,
+    SAM2_ALIASES,
+    FollowSettings,
+    MaskletSettings,
+    Mode,
+    VoteSettings,
+)
 from .types import IGNORE_INDEX, BaseLabels, Frame, LabelSpace, Refinement
 
 if TYPE_CHECKING:
@@ -34,14 +44,25 @@ class Refiner:
         tracker: Source of masklets.
         window: Frames per window.
         rule: How masklets vote.
+        smoother: Smooths the base labels before the votes, if given.
+        carry: Whether masklets live on over window borders.
     """
 
-    def __init__(self, tracker: MaskletTracker, window: int = 32, rule: VoteRule | None = None) -> None:
+    def __init__(
+        self,
+        tracker: MaskletTracker,
+        window: int = 32,
+        rule: VoteRule | None = None,
+        smoother: Smoother | None = None,
+        carry: bool = False,
+    ) -> None:
         if not isinstance(window, int) or not 1 <= window <= MAX_WINDOW:
             raise SettingsError(f"window is {window!r}, expected a whole number of frames, 1 to {MAX_WINDOW}")
         self.tracker = tracker
         self.window = window
         self.rule = rule or VoteRule()
+        self.smoother = smoother
+        self.carry = carry
 
     @classmethod
     def from_pretrained(
@@ -49,28 +70,37 @@ class Refiner:
         sam2: str | Path = DEFAULT_SAM2,
         *,
         masklets: MaskletSettings | None = None,
+        follow: FollowSettings | None = None,
         votes: VoteSettings | None = None,
-        image_size: int | None = None,
+        mode: Mode = "exact",
+        image_size: int | tuple[int, int] | None = None,
         device: str = "auto",
         dtype: str = "auto",
     ) -> "Refiner":
         """Load a SAM 2 model and refine with it.
 
         Args:
-            sam2: "nano" (bundled), an alias such as "sam2.1-large", a hub id, or a local folder.
+            sam2: "nano" (bundled), an alias such as "sam2.1-large", a hub id, a local folder, or Meta's `.pt` file.
             masklets: Window, point grid and thresholds; default: the paper's.
+            follow: How masklets live on from frame to frame and from window to window; default: the paper's.
             votes: Voting and painting; default: the paper's.
-            image_size: Square the frames are stretched to; default: the model's own.
+            mode: "exact" (memory, the paper's), "fast" (masks of every frame, matched), "prompt" (decoder only), or
+                "auto": exact on a GPU, fast on a CPU.
+            image_size: Side of the square that frames are stretched to, or (height, width); default: the model's own.
             device: "auto", "cpu", "cuda", ...
-            dtype: "auto" (float32 on a CPU, bfloat16 elsewhere), "float32", "bfloat16", "float16".
+            dtype: "auto" (float32 on a CPU, bfloat16 elsewhere), "fastest", "float32", "bfloat16", "float16".
 
         Raises:
             WeightsError: If the weights cannot be found or loaded.
             SettingsError: If the device or number format is not available.
         """
-        masklets, votes = masklets or MaskletSettings(), votes or VoteSettings()
-        tracker = load_tracker(find_sam2(sam2), masklets, image_size=image_size, device=device, dtype=dtype)
-        return cls(tracker, masklets.window, VoteRule(**votes.model_dump()))
+        masklets, follow = masklets or MaskletSettings(), follow or FollowSettings()
+        size = (image_size, image_size) if isinstance(image_size, int) else image_size
+        tracker = load_tracker(
+            find_sam2(sam2), masklets, follow, mode=mode, image_size=size, device=device, dtype=dtype
+        )
+        rule = VoteRule(**(votes or VoteSettings()).model_dump())
+        return cls(tracker, masklets.window, rule, carry=follow.carry)
 
     def refine(
         self,
@@ -117,7 +147,7 @@ class Refiner:
             else:
                 base = labels
             check_clips(clips, base)
-        for window in refine_clip(name, frames, base, self.tracker, self.window, self.rule):
+        for window in refine_clip(name, frames, base, self.tracker, self.window, self.rule, self.smoother, self.carry):
             assert isinstance(window, RefinedWindow)
             yield window.refinement
 
@@ -129,12 +159,16 @@ def refine(
     sam2: str | Path = DEFAULT_SAM2,
     label_set: LabelSpace | str | Path | None = None,
     masklets: MaskletSettings | None = None,
+    follow: FollowSettings | None = None,
     votes: VoteSettings | None = None,
+    mode: Mode = "exact",
     device: str = "auto",
     dtype: str = "auto",
 ) -> Iterator[Refinement]:
     """Refine one clip in one call; see `Refiner.from_pretrained` and `Refiner.refine` for arguments and errors."""
-    refiner = Refiner.from_pretrained(sam2, masklets=masklets, votes=votes, device=device, dtype=dtype)
+    refiner = Refiner.from_pretrained(
+        sam2, masklets=masklets, follow=follow, votes=votes, mode=mode, device=device, dtype=dtype
+    )
     yield from refiner.refine(source, labels, label_set)
 
 
@@ -174,7 +208,7 @@ class ArrayLabels:
 
 
 def find_sam2(name: str | Path) -> ModelLocation:
-    """Find the weights of a SAM 2 model by alias, hub id or folder; "nano" is bundled.
+    """Find the weights of a SAM 2 model by alias, hub id, folder or Meta's `.pt` file; "nano" is bundled.
 
     Raises:
         WeightsError: If there are none.
@@ -187,40 +221,98 @@ def find_sam2(name: str | Path) -> ModelLocation:
     name = str(name)
     if name in ("nano", "sam2-nano"):
         return local_model(NANO_FOLDER, "sam2-nano")
-    return resolve_model(name, {"nano": str(NANO_FOLDER), **SAM2_ALIASES})
+    return resolve_model(name, {"nano": str(NANO_FOLDER), **SAM2_ALIASES}, checkpoint_suffixes=(".pt",))
+
+
+def choose_mode(mode: Mode, device: str) -> Literal["exact", "fast", "prompt"]:
+    """Return the mode that "auto" stands for on a device: exact on a GPU, fast on a CPU."""
+    if mode != "auto":
+        return mode
+    return "fast" if choose_device(device) == "cpu" else "exact"
 
 
 def load_tracker(
     location: ModelLocation,
     masklets: MaskletSettings,
+    follow: FollowSettings | None = None,
     *,
-    image_size: int | None = None,
+    mode: Mode = "exact",
+    image_size: tuple[int, int] | None = None,
     device: str = "auto",
     dtype: str = "auto",
+    compiled: bool = False,
+    on_frame: Callable[[], None] | None = None,
 ) -> "Sam2Tracker":
-    """Load SAM 2 weights and set up the tracker with its thresholds."""
-    from .sam2.model import Sam2Network
-    from .sam2.tracker import Sam2Tracker
+    """Load SAM 2 weights and set up the tracker with its thresholds.
+
+    Args:
+        location: Where the weights are.
+        masklets: Point grid and thresholds.
+        follow: How masklets live on.
+        mode: See `Refiner.from_pretrained`.
+        image_size: (height, width) that frames are stretched to; default: the model's own square.
+        device: See `choose_device`.
+        dtype: See `choose_dtype`.
+        compiled: Compile the parts that run for every masklet.
+        on_frame: Called once for every frame tracked.
+    """
+    from .sam2.compiled import CompiledNetwork, check_compiler
+    from .sam2.finder import MaskFinder
+    from .sam2.savings import Savings
+    from .sam2.tracker import NANO_FOLDER, Sam2Tracker
+    from .sam2.weights import load_network
 
     check_image_size(image_size)
+    follow = follow or FollowSettings()
     device = choose_device(device)
-    network = Sam2Network.from_folder(location.path, device, choose_dtype(dtype, device))
+    if compiled:
+        check_compiler(device)
+    network = load_network(location.path, device, choose_dtype(dtype, device))
     if image_size is not None:
         network.set_image_size(image_size)
-    return Sam2Tracker(
+    if compiled:
+        network = CompiledNetwork(network)
+    finder = MaskFinder(
         network,
         points=masklets.points,
         pred_iou=masklets.pred_iou,
         stability=masklets.stability,
         stability_offset=masklets.stability_offset,
         box_nms=masklets.box_nms,
+        min_area=masklets.min_mask_area,
+        crop_layers=masklets.crop_layers,
+    )
+    return Sam2Tracker(
+        finder,
+        choose_mode(mode, device),
+        direction=follow.direction,
+        discover=follow.discover,
+        match_every=follow.match_every,
+        knows_clicks_only=location.path == NANO_FOLDER,
+        savings=Savings(follow.max_masklets, follow.drop_contained, follow.skip_settled),
+        on_frame=on_frame,
     )
 
 
-def check_image_size(image_size: int | None) -> None:
-    """Raise `SettingsError` if SAM 2 cannot work at this square size; None stands for the model's own."""
-    if image_size is not None and (image_size % 32 or not 64 <= image_size <= MAX_IMAGE_SIZE):
-        raise SettingsError(f"--image-size {image_size} is not a multiple of 32 from 64 on up to {MAX_IMAGE_SIZE}")
+def parse_image_size(text: str | None) -> tuple[int, int] | None:
+    """Read "512" or "1024x576", width x height; return (height, width)."""
+    if text is None:
+        return None
+    found = re.fullmatch(r"([0-9]{1,5})(?:x([0-9]{1,5}))?", text)
+    if found is None:
+        raise SettingsError(f"--image-size {text} is neither a side such as 512 nor width x height such as 1024x576")
+    width = int(found[1])
+    size = (int(found[2] or width), width)
+    check_image_size(size)
+    return size
+
+
+def check_image_size(size: tuple[int, int] | None) -> None:
+    """Raise `SettingsError` if SAM 2 cannot work at (height, width); None stands for the model's own."""
+    if size is not None and any(side % 32 or not 64 <= side <= MAX_IMAGE_SIZE for side in size):
+        height, width = size
+        text = str(width) if width == height else f"{width}x{height}"
+        raise SettingsError(f"--image-size {text}: sides must be multiples of 32 from 64 on up to {MAX_IMAGE_SIZE}")
 
 
 def _check_types(source: object, labels: object, label_set: object) -> None:

@@ -12,6 +12,9 @@ from pydantic import BaseModel, ConfigDict, Field
 VoteScope = Literal["window", "frame"]
 VoteWeight = Literal["majority", "probability"]
 OverlapOrder = Literal["small-on-top", "large-on-top", "confident-on-top", "stable-on-top"]
+Mode = Literal["auto", "exact", "fast", "prompt"]
+Direction = Literal["forward", "both"]
+Smoothing = Literal["none", "static", "flow"]
 
 SAM2_ALIASES = {
     "sam2.1-tiny": "facebook/sam2.1-hiera-tiny",
@@ -54,6 +57,28 @@ class MaskletSettings(StrictModel):
         0.9, ge=0, allow_inf_nan=False, description="Stability offset, in logits"
     )  # paper Sec. 3.1
     box_nms: float = Field(0.7, ge=0, le=1, description="Box IoU above which NMS drops a mask")  # Meta's AMG default
+    min_mask_area: int = Field(
+        0, ge=0, description="Islands and holes below this many pixels are removed; 0: none"
+    )  # Meta's AMG default
+    crop_layers: int = Field(
+        0, ge=0, le=3, description="Look again in crops: 4 with 1 layer, 20 with 2"
+    )  # Meta's AMG default
+
+
+class FollowSettings(StrictModel):
+    """How masklets live on: from frame to frame, from window to window. All defaults are the paper's."""
+
+    carry: bool = Field(False, description="Carry masklets, ids and votes over window borders")  # ours; paper: no
+    discover: int = Field(
+        0, ge=0, le=MAX_WINDOW, description="Look for new objects on uncovered area every K frames; 0: never"
+    )  # ours; paper: never
+    direction: Direction = Field("forward", description="Follow from the first frame, or both ways from the middle")
+    match_every: int = Field(
+        1, ge=1, le=MAX_WINDOW, description="Fast mode: automatic masks on every K-th frame"
+    )  # ours
+    max_masklets: int | None = Field(None, ge=1, description="Keep at most so many masklets a window")  # ours
+    drop_contained: bool = Field(False, description="Drop masklets inside another one of the same class")  # ours
+    skip_settled: bool = Field(False, description="Skip masklets that cannot change any label")  # ours
 
 
 class VoteSettings(StrictModel):
@@ -69,27 +94,47 @@ class VoteSettings(StrictModel):
     overlap: OverlapOrder = Field("small-on-top", description="Which masklet wins where several overlap")  # ours
 
 
-Preset = Literal["paper", "cpu"]
+Preset = Literal["paper", "fast", "cpu"]
 
 
 @dataclass(frozen=True)
 class PresetValues:
     """What a preset changes; options given by name win over it."""
 
-    masklets: dict[str, int | float]
+    points: int = 16
+    mode: Mode = "auto"
     image_size: int | None = None
+    dtype: Literal["auto", "fastest"] = "auto"
 
 
 PRESETS: dict[Preset, PresetValues] = {
-    "paper": PresetValues({}),  # the defaults above
-    "cpu": PresetValues({"points": 12}, image_size=512),  # ours; lossy: SAM 2 is trained at 1024
+    "paper": PresetValues(mode="exact"),  # the defaults above
+    "fast": PresetValues(mode="fast"),  # ours: automatic masks in every frame, matched
+    "cpu": PresetValues(points=12, mode="fast", image_size=512, dtype="fastest"),  # ours; SAM 2 is trained at 1024
 }
 
 
+@dataclass(frozen=True)
+class EngineChoice:
+    """What a preset may decide besides the masklets' settings; "auto" and None leave it to the device and the model."""
+
+    mode: Mode = "auto"
+    image_size: tuple[int, int] | None = None
+    dtype: str = "auto"
+
+
 def apply_preset(
-    preset: Preset, masklets: MaskletSettings, image_size: int | None
-) -> tuple[MaskletSettings, int | None]:
+    preset: Preset | None, masklets: MaskletSettings, engine: EngineChoice
+) -> tuple[MaskletSettings, EngineChoice]:
     """Fill in a preset's values where an option was not given by name."""
+    if preset is None:
+        return masklets, engine
     values = PRESETS[preset]
-    given = masklets.model_dump(include=masklets.model_fields_set)
-    return MaskletSettings(**{**values.masklets, **given}), values.image_size if image_size is None else image_size
+    if "points" not in masklets.model_fields_set:
+        masklets = masklets.model_copy(update={"points": values.points})
+    side = values.image_size
+    return masklets, EngineChoice(
+        mode=values.mode if engine.mode == "auto" else engine.mode,
+        image_size=(side, side) if engine.image_size is None and side is not None else engine.image_size,
+        dtype=values.dtype if engine.dtype == "auto" else engine.dtype,
+    )

@@ -333,8 +333,10 @@ class MaskletWindow:
         """Return the mask areas of frame `t` in pixels, int64 (N,)."""
         if not self.num_masklets:
             return np.zeros(0, np.int64)
-        areas: np.ndarray = coco_mask.area(list(self.rles[t])).astype(np.int64)
-        return areas
+        rles = list(self.rles[t])
+        # under NumPy 2 pycocotools counts the masks in eight bits
+        parts = [coco_mask.area(rles[first : first + 255]) for first in range(0, len(rles), 255)]
+        return np.concatenate(parts).astype(np.int64)
 
     def coverage(self, t: int) -> float:
         """Return the fraction of the pixels of frame `t` inside at least one masklet."""

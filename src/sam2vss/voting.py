@@ -249,6 +249,7 @@ def refine_window(
     vote_weight: VoteWeight = "majority",
     min_share: float = 0.0,
     overlap: OverlapOrder = "small-on-top",
+    earlier_votes: np.ndarray | None = None,
 ) -> Refinement:
     """Let the masklets of one window vote on its base labels, and paint the winners: Eq. 2, then Eq. 1.
 
@@ -260,6 +261,7 @@ def refine_window(
         vote_weight: "majority" counts labels, "probability" adds the probabilities of the pixels that may vote.
         min_share: Below this share of the votes a masklet abstains and the base labels stay.
         overlap: Which masklet wins where several overlap.
+        earlier_votes: (N, C) votes that masklets carried over from earlier windows bring along; they are added.
 
     Raises:
         ShapeError: If frames, sizes or classes do not fit together.
@@ -285,6 +287,8 @@ def refine_window(
         frame_votes = count(t)
         frame_classes[t] = choose_classes(frame_votes, min_share)
         votes += frame_votes
+    if earlier_votes is not None:
+        votes += _check_earlier(earlier_votes, votes)
     classes = choose_classes(votes, min_share)
     if vote == "window":
         frame_classes[:] = classes
@@ -320,6 +324,12 @@ def _check_frames(window: MaskletWindow, labels: np.ndarray) -> None:
             f"labels have shape {labels.shape}, the masklets are of {expected[0]} frames of size {tuple(window.size)}: "
             "both must come from the same frames at the same resolution"
         )
+
+
+def _check_earlier(earlier_votes: np.ndarray, votes: np.ndarray) -> np.ndarray:
+    if earlier_votes.shape != votes.shape:
+        raise ShapeError(f"earlier votes have shape {earlier_votes.shape}, expected {votes.shape}: masklets x classes")
+    return earlier_votes.astype(votes.dtype, copy=False)
 
 
 def _check_probabilities(probabilities: np.ndarray | None, label_space: LabelSpace) -> np.ndarray:

@@ -1,16 +1,13 @@
-import json
 import math
-import shutil
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from sam2vss.errors import WeightsError
-from sam2vss.sam2.model import PIXEL_MEAN, PIXEL_STD, FrameFeatures, Sam2Network
+from sam2vss.errors import SettingsError
+from sam2vss.sam2.model import PIXEL_MEAN, PIXEL_STD, Decoded, FrameFeatures, Sam2Network
+from sam2vss.sam2.positions import grid_positions
 from sam2vss.sam2.propagate import MemoryPropagator
 from tiny_sam2 import first_masks, moving_frames, tiny_network
 
@@ -26,19 +23,6 @@ def attend(
     spatial, pointers = noise(1, 3, 4, 64, 64)[rows][:, slots], noise(2, 3, 4, 128)[rows][:, slots]
     with torch.inference_mode():
         return network.attend(noise(3, 1, 128, 8, 8), spatial, spatial_ages, pointers, pointer_ages)
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The tiny network as transformers saves it."""
-    path = tmp_path_factory.mktemp("weights") / "tiny"
-    tiny_network(64).model.save_pretrained(path)
-    return path
-
-
-@pytest.fixture
-def copy(folder: Path, tmp_path: Path) -> Path:
-    return Path(shutil.copytree(folder, tmp_path / "copy"))
 
 
 def test_pixels_of_the_models_own_size_are_scaled_and_normalised_only(network: Sam2Network):
@@ -241,77 +225,210 @@ def test_setting_another_size_equals_building_the_network_for_it():
         assert torch.equal(found, expected)
 
 
-def test_a_saved_network_loads_to_the_same_weights(folder: Path):
-    loaded = Sam2Network.from_folder(folder)
-
-    assert not loaded.training
-    expected = tiny_network(64).model.state_dict()
-    found = loaded.model.state_dict()
-    assert set(found) == set(expected)
-    assert all(torch.equal(found[name], expected[name]) for name in expected)
-    assert (loaded.image_size, loaded.hidden_size, loaded.memory_size) == (64, 128, 64)
-    assert (loaded.num_memories, loaded.num_pointers) == (7, 16)
+def decoded_parts(decoded: Decoded) -> list[Tensor]:
+    return [decoded.logits, decoded.iou, decoded.tokens, decoded.object_score]
 
 
-def test_a_network_loads_in_the_asked_precision(folder: Path):
-    loaded = Sam2Network.from_folder(folder, dtype=torch.bfloat16)
+def test_sharing_the_image_over_prompts_gives_the_bits_of_expanding_it_first(
+    network: Sam2Network, features: list[FrameFeatures]
+):
+    low, points = network.without_memory(features[0].low), torch.rand(33, 2) * 128
 
-    assert loaded.dtype == torch.bfloat16
-    assert {parameter.dtype for parameter in loaded.parameters()} == {torch.bfloat16}
+    with torch.inference_mode():
+        tokens = network.embed_points(points)
+        shared = network.decode(low, features[0], tokens, network.no_mask())
+        expanded = network.decode(low.expand(33, -1, -1, -1), features[0], tokens, network.no_mask())
 
-
-def test_missing_weights_are_named(copy: Path):
-    weights = load_file(copy / "model.safetensors")
-    weights.pop("memory_attention.layer_norm.weight")
-    weights.pop("memory_encoder.projection.bias")
-    save_file(weights, copy / "model.safetensors", metadata={"format": "pt"})
-
-    with pytest.raises(WeightsError, match=r"lacks 2 weights .*first: memory_attention\.layer_norm\.weight"):
-        Sam2Network.from_folder(copy)
+    for found, expected in zip(decoded_parts(shared), decoded_parts(expanded), strict=True):
+        assert torch.equal(found, expected)
 
 
-def test_weights_of_another_shape_are_an_error(copy: Path):
-    weights = load_file(copy / "model.safetensors")
-    weights["memory_attention.layer_norm.weight"] = torch.ones(64)
-    save_file(weights, copy / "model.safetensors", metadata={"format": "pt"})
+def test_the_mask_decoder_equals_that_of_transformers(network: Sam2Network, features: list[FrameFeatures]):
+    low, points = network.without_memory(features[0].low), torch.rand(5, 2) * 128
+    with torch.inference_mode():
+        tokens = network.embed_points(points)
+        found = network.decode(low, features[0], tokens, network.no_mask())
 
-    with pytest.raises(WeightsError, match="copy cannot be loaded as a SAM 2 video model"):
-        Sam2Network.from_folder(copy)
+        logits, iou, sam_tokens, score = network.model.mask_decoder(
+            image_embeddings=low,
+            image_positional_embeddings=network.model.get_image_wide_positional_embeddings(),
+            sparse_prompt_embeddings=tokens[None],
+            dense_prompt_embeddings=network.no_mask().expand(1, -1, 8, 8),
+            multimask_output=True,
+            high_resolution_features=[features[0].high, features[0].mid],
+        )
 
-
-def test_a_truncated_file_is_an_error(copy: Path):
-    whole = (copy / "model.safetensors").read_bytes()
-    (copy / "model.safetensors").write_bytes(whole[: len(whole) // 2])
-
-    with pytest.raises(WeightsError, match=r"copy cannot be loaded as a SAM 2 video model: .*incomplete"):
-        Sam2Network.from_folder(copy)
-
-
-def test_a_folder_without_weights_is_an_error(copy: Path):
-    (copy / "model.safetensors").unlink()
-
-    with pytest.raises(WeightsError, match=r"no file named model\.safetensors"):
-        Sam2Network.from_folder(copy)
+    assert torch.equal(found.logits[:, 1:], logits[0])
+    assert torch.equal(found.iou[:, 1:], iou[0])
+    assert torch.equal(found.tokens[:, 1:], sam_tokens[0])
+    assert torch.equal(found.object_score, score[0, :, 0])
 
 
-@pytest.mark.parametrize("content", [None, "{", "[]", '{"architectures": []}'])
-def test_a_folder_without_a_usable_configuration_is_an_error(content: str | None, copy: Path):
-    (copy / "config.json").unlink()
-    if content is not None:
-        (copy / "config.json").write_text(content, encoding="utf-8")
+def test_looking_around_once_for_all_objects_equals_transformers_memory_attention(network: Sam2Network):
+    spatial, pointers, low = noise(1, 3, 2, 64, 64), noise(2, 3, 2, 128), noise(3, 1, 128, 8, 8)
+    with torch.inference_mode():
+        positions = network.memory_positions((8, 8), [0, 1], [5, 1])
+        found = network.attend(low, spatial, [0, 1], pointers, [5, 1])
 
-    with pytest.raises(WeightsError, match=r"holds no config\.json that names a model type .*expected a folder with"):
-        Sam2Network.from_folder(copy)
+        memory = torch.cat([spatial.flatten(1, 2), pointers.reshape(3, -1, 64)], dim=1)
+        cells = network.model.vision_encoder.neck.position_encoding(torch.Size((3, 128, 8, 8)), "cpu", torch.float32)
+        expected = network.model.memory_attention(
+            current_vision_features=low.flatten(2).permute(2, 0, 1).expand(-1, 3, -1),
+            current_vision_position_embeddings=cells.flatten(2).permute(2, 0, 1),
+            memory=memory.transpose(0, 1),
+            memory_posision_embeddings=positions[:, None].expand(-1, 3, -1),
+            num_object_pointer_tokens=4,
+        )
+
+    assert torch.equal(found, expected.reshape(3, 64, 128).transpose(1, 2).reshape(3, 128, 8, 8))
 
 
-def test_a_folder_that_is_not_there_is_an_error(tmp_path: Path):
-    with pytest.raises(WeightsError, match=r"nowhere holds no config\.json .*No such file"):
-        Sam2Network.from_folder(tmp_path / "nowhere")
+def test_the_form_for_compilers_rotates_as_the_complex_one(network: Sam2Network, monkeypatch: pytest.MonkeyPatch):
+    rope = network._positions((8, 8)).rope
+    tokens = noise(0, 2, 1, 2 * 64 + 3, 128)
+    expected = rope.rotate(tokens, num_unplaced=3)
+
+    monkeypatch.setattr(torch.compiler, "is_compiling", lambda: True)
+
+    torch.testing.assert_close(rope.rotate(tokens, num_unplaced=3), expected, atol=1e-6, rtol=0)
+    assert torch.equal(expected[:, :, -3:], tokens[:, :, -3:])
+    assert (expected[:, :, 1:64] - tokens[:, :, 1:64]).abs().mean() > 0.1
 
 
-def test_another_kind_of_model_is_named_and_refused(copy: Path):
-    config = json.loads((copy / "config.json").read_text(encoding="utf-8"))
-    (copy / "config.json").write_text(json.dumps({**config, "model_type": "segformer"}), encoding="utf-8")
+def test_tables_made_while_tracking_serve_training_too():
+    network = tiny_network(64)
+    with torch.inference_mode():
+        features = network.encode(torch.zeros(1, 3, 64, 64))
+        network.decode(features.low, features, network.no_points(2), network.no_mask())
+        network.attend(features.low, noise(0, 2, 1, 16, 64), [0], noise(1, 2, 1, 128), [1])
 
-    with pytest.raises(WeightsError, match="holds a model of type segformer, expected sam2_video"):
-        Sam2Network.from_folder(copy)
+    features = network.encode(torch.zeros(1, 3, 64, 64))
+    low = network.attend(features.low, noise(0, 2, 1, 16, 64), [0], noise(1, 2, 1, 128), [1])
+    network.decode(low, features, network.no_points(2), network.no_mask()).logits.sum().backward()
+
+    assert network.model.memory_attention.layers[0].self_attn.q_proj.weight.grad.abs().sum() > 0
+    assert network.model.vision_encoder.neck.convs[0].weight.grad.abs().sum() > 0
+
+
+def test_other_weights_get_other_tables():
+    network = tiny_network(64)
+    before = network._positions((4, 4)).image.clone()
+
+    state = network.model.state_dict()
+    network.model.load_state_dict(
+        {name: tensor + 0.1 * ("positional_embedding" in name) for name, tensor in state.items()}
+    )
+
+    assert (network._positions((4, 4)).image - before).abs().max() > 0.01
+
+
+def test_points_and_boxes_are_embedded_as_by_transformers(network: Sam2Network):
+    points = torch.rand(4, 3, 2) * 128
+    labels = torch.tensor([2, 3, 1], dtype=torch.int).expand(1, 4, 3)
+
+    with torch.inference_mode():
+        found = network.embed_points(points, labels=(2, 3, 1))
+        expected = network.model.prompt_encoder._embed_points(points[None], labels, pad=True)[0]
+
+    torch.testing.assert_close(found, expected, atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("size", [(64, 128), (128, 64)])
+def test_oblong_pictures_run_through_all_parts(size: tuple[int, int]):
+    network = tiny_network(128)
+    network.set_image_size(size)
+    frames = torch.from_numpy(moving_frames(3, (70, 140)))
+    masks = first_masks((70, 140))
+
+    with torch.inference_mode():
+        features = network.encode(network.pixels(frames))
+        decoded = network.decode(
+            features.low[:1], features[:1], network.embed_points(torch.tensor([[3.0, 4.0]])), network.no_mask()
+        )
+    propagator = MemoryPropagator(network, chunk=3)
+    first = propagator.start(features[:1], masks)
+    last = [propagator.step(features[time : time + 1]) for time in (1, 2)][-1]
+
+    assert (network.input_size, network.grid_size) == (size, (size[0] // 16, size[1] // 16))
+    assert network.logit_size == (size[0] // 4, size[1] // 4)
+    assert features.low.shape[-2:] == network.grid_size
+    assert decoded.logits.shape[-2:] == first.logits.shape[-2:] == last.logits.shape[-2:] == network.logit_size
+    assert (first.logits[2, : size[0] // 16] > 0).all()  # the band along the top, 25 of 70 rows
+    assert (last.logits[0] - last.logits[1]).abs().mean() > 0.01
+    theirs = network.model.memory_attention.position_ids  # what transformers' own code would use
+    assert torch.equal(theirs, grid_positions(network.grid_size, theirs.device))
+
+
+def test_a_cell_of_an_oblong_picture_is_placed_by_its_own_row_and_column(network: Sam2Network):
+    wide = network._positions((4, 8))
+    basis = network.model.shared_image_embedding.positional_embedding
+    row, column = 1, 5
+
+    angle = 2 * math.pi * ((2 * 5.5 / 8 - 1) * basis[0] + (2 * 1.5 / 4 - 1) * basis[1])
+    expected = torch.cat([angle.sin(), angle.cos()])
+    torch.testing.assert_close(wide.image[0, row * 8 + column], expected, atol=1e-4, rtol=0)
+    inverse = network.model.memory_attention.rotary_emb.inv_freq
+    expected = torch.cat([(column * inverse).cos(), (row * inverse).cos()])
+    torch.testing.assert_close(wide.rope.cos[row * 8 + column], expected, atol=1e-5, rtol=0)
+
+
+def test_points_of_an_oblong_picture_are_measured_by_its_own_sides():
+    square, oblong = tiny_network(128), tiny_network(128)
+    oblong.set_image_size((64, 128))
+
+    with torch.inference_mode():  # the same place: the centre of pixel 9 of 64 is that of 18.5 of 128
+        found = oblong.embed_points(torch.tensor([[40.0, 9.0]]))
+        expected = square.embed_points(torch.tensor([[40.0, 18.5]]))
+
+    torch.testing.assert_close(found, expected, atol=1e-4, rtol=0)
+    scaled = oblong.to_model_pixels(torch.tensor([[320.0, 240.0], [0.0, 48.0]]), (480, 640))
+    torch.testing.assert_close(scaled, torch.tensor([[64.0, 32.0], [0.0, 6.4]]))
+
+
+def test_only_squares_have_one_side():
+    network = tiny_network(64)
+    assert (network.image_size, network.mask_size) == (64, 16)
+    network.set_image_size((64, 96))
+
+    with pytest.raises(AssertionError, match="ask for input_size"):
+        _ = network.image_size
+    with pytest.raises(AssertionError, match="ask for logit_size"):
+        _ = network.mask_size
+
+
+@pytest.mark.parametrize(
+    ("size", "message"),
+    [
+        (100, r"image size 100 does not fit .*multiple of 32\. The nearest that fits is 96"),
+        ((64, 100), r"64 x 100 \(height x width\) does not fit .*nearest that fits is 64 x 96"),
+        (0, "image size 0 does not fit .*nearest that fits is 32"),
+        (-32, "image size -32 does not fit"),
+    ],
+)
+def test_sizes_that_do_not_fit_are_refused_and_change_nothing(size: int | tuple[int, int], message: str):
+    network = tiny_network(64)
+
+    with pytest.raises(SettingsError, match=message):
+        network.set_image_size(size)
+
+    assert network.input_size == (64, 64)
+
+
+def test_networks_with_other_strides_follow_objects_on_their_own_grid():
+    """SAM 3's tracker has 14 pixels a cell: 72 x 72 cells at 1008 pixels. Here 4 x 4 cells at 56, encoder left out."""
+    from transformers import Sam3ViTConfig
+
+    network = tiny_network(64)
+    network.stride, network.input_size = 14, (56, 56)
+    shapes = [(1, 16, 16, 16), (1, 32, 8, 8), (1, 128, 4, 4)]
+    frame = FrameFeatures(*(noise(row, *shape) for row, shape in enumerate(shapes)))
+
+    propagator = MemoryPropagator(network)
+    first = propagator.start(frame, first_masks())
+    second = propagator.step(frame)
+
+    assert (network.grid_size, network.logit_size) == ((4, 4), (16, 16))
+    assert first.logits.shape == second.logits.shape == (4, 16, 16)
+    network.model.config.vision_config.backbone_config = Sam3ViTConfig()
+    with pytest.raises(SettingsError, match="its encoder works at 64 pixels only"):
+        network.set_image_size(112)

@@ -1,4 +1,6 @@
+import json
 from collections import Counter
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -6,11 +8,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
-from sam2vss.sam2.memory import MemoryBank
+from meta_predictor import GOLDEN_FRAMES, compared_network, excerpt, follow, load_predictor
 from sam2vss.sam2.model import Decoded, FrameFeatures, Sam2Network
 from sam2vss.sam2.propagate import MemoryPropagator, Tracks, best_of_three
-from tiny_sam2 import first_masks, tiny_network
+from tiny_sam2 import first_masks, moving_frames, tiny_network
 
 # Meta's SAM2VideoPredictor (sam2 repository, commit 2b90b9f) on the tiny network's weights, the 20 moving frames and
 # the four first masks: disc, box, band, empty. By frame: logits of each object at the cells below, mean absolute logit,
@@ -253,8 +256,8 @@ def test_the_state_stays_the_same_size_over_time(network: Sam2Network, features:
     held = set()
     for frame in features[1:]:
         propagator.step(frame)
-        bank = propagator.bank
-        assert bank is not None
+        assert propagator.banks is not None
+        (bank,) = propagator.banks
         tensors = [value for value in vars(bank).values() if isinstance(value, Tensor)]
         held.add((sum(tensor.untyped_storage().nbytes() for tensor in tensors), len(vars(bank))))
 
@@ -302,6 +305,193 @@ def test_bfloat16_networks_follow_objects_too(features: list[FrameFeatures], mas
     assert ((found[-1].logits > 0) == (expected[-1].logits > 0)).float().mean() > 0.9  # measured: 0.98
 
 
+# Differences allowed between Meta's predictor and ours: 1e-5 with ordinary weights; 2 % of the median mean difference
+# between two objects where memory decides. Measured: 1e-6; 0.6 % at 128 and 0.5 % at 256 pixels, of which half and
+# more vanishes when both keep memories in float32 instead of bfloat16: these weights amplify every rounding.
+META = json.loads((Path(__file__).parent / "meta_predictor.json").read_text())
+
+
+def allowed(golden: dict[str, Any], is_sensitive: bool) -> float:
+    return 0.02 * float(golden["between"]) if is_sensitive else 1e-5
+
+
+@pytest.mark.parametrize("chunk", [1, 2, 4])
+@pytest.mark.parametrize(
+    ("kind", "size"),
+    [
+        ("ordinary", 128),
+        ("sensitive", 128),
+        pytest.param("ordinary", 256, marks=pytest.mark.slow),
+        pytest.param("sensitive", 256, marks=pytest.mark.slow),
+    ],
+)
+def test_followed_objects_are_those_of_metas_predictor(kind: str, size: int, chunk: int):
+    network, golden = compared_network(size, kind == "sensitive"), META[f"{kind} {size}"]
+    with torch.inference_mode():
+        pixels = network.pixels(torch.from_numpy(moving_frames(22)))
+        encoded = [network.encode(frame[None]) for frame in pixels]
+
+    tracks = propagate(network, encoded, first_masks(), chunk)
+
+    tolerance = allowed(golden, kind == "sensitive")
+    for time in GOLDEN_FRAMES:
+        cells = tracks[time].logits[:, *excerpt(size)]
+        torch.testing.assert_close(cells, torch.tensor(golden["cells"][str(time)]), atol=tolerance, rtol=0)
+        scores = torch.tensor(golden["scores"][str(time)])
+        torch.testing.assert_close(tracks[time].object_score, scores, atol=tolerance, rtol=0)
+
+
+@pytest.mark.peers
+@pytest.mark.filterwarnings("ignore")  # theirs
+@pytest.mark.parametrize("kind", ["ordinary", "sensitive"])
+@pytest.mark.parametrize("size", [128, 256])
+def test_metas_predictor_run_beside_ours_follows_the_same_objects(size: int, kind: str):
+    network = compared_network(size, kind == "sensitive")
+    try:
+        theirs = load_predictor(network)
+    except ImportError as error:
+        pytest.skip(f"Meta's sam2 package cannot be imported: {error}")
+    with torch.inference_mode():
+        pixels = network.pixels(torch.from_numpy(moving_frames(22)))
+        encoded = [network.encode(frame[None]) for frame in pixels]
+    logits, scores = follow(theirs, pixels, first_masks())
+
+    for chunk in (1, 2, 4):
+        tracks = propagate(network, encoded, first_masks(), chunk)
+        found = torch.stack([track.logits for track in tracks])
+        found_scores = torch.stack([track.object_score for track in tracks])
+        worst, worst_score = (found - logits).abs().max(), (found_scores - scores).abs().max()
+        print(f"{kind} {size}, chunk {chunk}: logits {worst:.1e}, scores {worst_score:.1e}")
+        assert max(worst, worst_score) < allowed(META[f"{kind} {size}"], kind == "sensitive")
+
+
+def started(network: Sam2Network, frame: FrameFeatures, masks: Tensor, chunk: int = 2) -> MemoryPropagator:
+    propagator = MemoryPropagator(network, chunk)
+    propagator.start(frame, masks)
+    return propagator
+
+
+@pytest.mark.parametrize("chunk", [1, 2, 16])
+def test_objects_added_later_are_followed_as_by_a_propagator_of_their_own(
+    chunk: int, network: Sam2Network, features: list[FrameFeatures], masks: Tensor
+):
+    propagator = started(network, features[0], masks[:3], chunk)
+    early = started(network, features[0], masks[:3], chunk)
+    late: list[MemoryPropagator] = []
+    for time, frame in enumerate(features[1:12], start=1):
+        tracks = propagator.step(frame)
+
+        apart = [early.step(frame), *(other.step(frame) for other in late)]
+        assert torch.equal(tracks.logits, torch.cat([track.logits for track in apart]))
+        assert torch.equal(tracks.object_score, torch.cat([track.object_score for track in apart]))
+        if time in (2, 9):  # the second time the first ring is full
+            propagator.add(frame, masks[time % 2 :: 2])
+            late.append(started(network, frame, masks[time % 2 :: 2], chunk))
+    assert len(tracks.logits) == 3 + 2 + 2
+
+
+def test_windows_may_begin_without_objects_and_get_some_later(
+    network: Sam2Network, features: list[FrameFeatures], masks: Tensor, tracks: list[Tracks]
+):
+    propagator = MemoryPropagator(network)
+
+    first, second = propagator.start(features[0], masks[:0]), propagator.step(features[5])
+    propagator.add(features[0], masks[:0])
+    propagator.add(features[0], masks)
+
+    assert first.logits.shape == second.logits.shape == (0, 32, 32)
+    assert first.object_score.shape == (0,)
+    assert torch.equal(propagator.step(features[1]).logits, tracks[1].logits)
+
+
+def test_adding_before_starting_is_a_bug(network: Sam2Network, features: list[FrameFeatures], masks: Tensor):
+    with pytest.raises(AssertionError, match=r"start\(\) comes first"):
+        MemoryPropagator(network).add(features[0], masks)
+
+
+def reachable_bytes(root: object) -> int:
+    """Bytes of all tensors that can be reached from an object, the network's own left out."""
+    seen: set[int] = set()
+    storages: dict[int, int] = {}
+    waiting = [root]
+    while waiting:
+        found = waiting.pop()
+        if id(found) in seen or isinstance(found, torch.nn.Module):
+            continue
+        seen.add(id(found))
+        if isinstance(found, Tensor):
+            storages[found.untyped_storage().data_ptr()] = found.untyped_storage().nbytes()
+        elif isinstance(found, (list, tuple, set)):
+            waiting += found
+        elif isinstance(found, dict):
+            waiting += found.values()
+        elif hasattr(found, "__dict__"):
+            waiting += vars(found).values()
+    return sum(storages.values())
+
+
+def test_all_that_a_propagator_holds_is_as_large_at_step_40_as_at_step_10():
+    network = tiny_network(64)
+    with torch.inference_mode():
+        frames = [network.encode(frame[None]) for frame in network.pixels(torch.from_numpy(moving_frames(3)))]
+    propagator = started(network, frames[0], first_masks())
+    held = {}
+    for time in range(1, 41):
+        propagator.step(frames[time % 3])
+        held[time] = reachable_bytes(propagator)
+
+    # 4 objects x (7 memories x 16 cells x 64 channels x 2 bytes + 16 pointers x 128 x 4 bytes)
+    assert held[10] == held[40] == 4 * (7 * 16 * 64 * 2 + 16 * 128 * 4)
+
+
+class NoHost(TorchDispatchMode):
+    """Fails where the host would wait for the device, or hand it tensors: the meta device stands for the device."""
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        name = str(func)
+        asks = ("_local_scalar_dense", "item", "nonzero", "is_nonzero", "equal.default", "masked_select", "unique")
+        assert not any(part in name for part in asks), f"{name} waits for the device"
+        # the only traces that torch.tensor(list, device=...) leaves
+        assert not any(part in name for part in ("lift_fresh", "detach_.")), f"{name}: a tensor made on the host"
+        result = func(*args, **(kwargs or {}))
+        for tensor in tree_leaves((args, kwargs, result)):
+            assert not isinstance(tensor, Tensor) or tensor.device.type == "meta", f"{name} takes a tensor of the host"
+        return result
+
+
+@pytest.mark.parametrize("num_groups", [1, 2])
+def test_a_step_neither_waits_for_the_device_nor_sends_it_tensors(num_groups: int, network: Sam2Network):
+    from transformers import Sam2VideoModel
+
+    with torch.device("meta"):
+        meta = Sam2Network(Sam2VideoModel(network.model.config).eval())
+        frame = FrameFeatures(torch.zeros(1, 16, 32, 32), torch.zeros(1, 32, 16, 16), torch.zeros(1, 128, 8, 8))
+        masks = torch.zeros(5, 90, 130, dtype=torch.bool)
+    propagator = started(meta, frame, masks)
+    for _ in range(num_groups - 1):
+        propagator.add(frame, masks)
+
+    assert propagator.banks is not None
+    for time in (0, 8, 200):  # 200 is beyond the ages that tables are made for at first
+        for bank in propagator.banks:
+            bank.time = time
+        with NoHost():
+            propagator.step(frame)
+
+
+@pytest.mark.parametrize("bad", ["item", "table", "where", "copy"])
+def test_the_check_for_waiting_sees_what_it_is_for(bad: str):
+    score = torch.zeros(2, device="meta")
+    acts = {
+        "item": lambda: bool((score > 0).any()),
+        "table": lambda: torch.tensor([1, 2], device="meta"),
+        "where": lambda: score[score > 0],
+        "copy": lambda: torch.ones(2).to("meta"),
+    }
+    with pytest.raises((AssertionError, NotImplementedError)), torch.inference_mode(), NoHost():
+        acts[bad]()
+
+
 class OperationCount(TorchDispatchMode):
     """Counts what would be launched on a device: every operation that does not only make a view."""
 
@@ -323,39 +513,25 @@ def operations_of_a_step(network: Sam2Network, count: int, chunk: int) -> int:
     with torch.inference_mode():
         frame = network.encode(pixels)
     propagator.start(frame, torch.zeros(count, 480, 853, dtype=torch.bool, device="meta"))
-    assert propagator.bank is not None
-    propagator.bank.time = 40
+    assert propagator.banks is not None
+    propagator.banks[0].time = 40
     with OperationCount() as counter, torch.inference_mode():
         propagator.step(network.encode(pixels))
     return counter.operations.total()
 
 
-def test_a_step_takes_as_many_operations_for_many_objects_as_for_two_and_at_most_850():
+def test_a_step_takes_as_many_operations_for_many_objects_as_for_one_and_at_most_850():
     from transformers import Sam2VideoConfig, Sam2VideoModel
 
     with torch.device("meta"):
         network = Sam2Network(Sam2VideoModel(Sam2VideoConfig()).eval())  # the sizes of SAM 2.1 tiny, 1024 pixels
-    operations_of_a_step(network, 2, 64)  # position encodings that transformers keeps
+    operations_of_a_step(network, 1, 16)  # position tables that are made once
 
-    counts = {count: operations_of_a_step(network, count, chunk=64) for count in (2, 16, 64)}
+    counts = {count: operations_of_a_step(network, count, chunk=16) for count in (1, 8, 16)}
 
     assert len(set(counts.values())) == 1, counts
-    assert counts[64] <= 850  # measured: 765
-    assert operations_of_a_step(network, 64, chunk=32) > counts[64]  # the counter sees the loop over chunks
-
-
-def test_the_step_never_asks_the_device_for_a_value(network: Sam2Network):
-    """A meta tensor has no values: any `.item()`, `bool(tensor)` or copy to the host would raise."""
-    from transformers import Sam2VideoModel
-
-    with torch.device("meta"):
-        meta = Sam2Network(Sam2VideoModel(network.model.config).eval())
-        bank = MemoryBank(torch.zeros(3, 64, 64), torch.zeros(3, 128), 7, 16)
-        frame = FrameFeatures(torch.zeros(1, 16, 32, 32), torch.zeros(1, 32, 16, 16), torch.zeros(1, 128, 8, 8))
-    propagator = MemoryPropagator(meta, chunk=2)
-    propagator.bank = bank
-
-    assert propagator.step(frame).logits.shape == (3, 32, 32)
+    assert counts[16] <= 850  # measured: 565, frame encoding (276) included
+    assert operations_of_a_step(network, 32, chunk=16) > counts[16]  # the counter sees the loop over chunks
 
 
 def test_an_empty_mask_is_followed_without_error(network: Sam2Network, features: list[FrameFeatures]):

@@ -2,20 +2,23 @@ import numpy as np
 import pytest
 import torch
 
-from sam2vss.errors import ShapeError
+from sam2vss.errors import SettingsError, ShapeError
 from sam2vss.interfaces import MaskletTracker
 from sam2vss.sam2.candidates import enlarge
+from sam2vss.sam2.finder import MaskFinder
 from sam2vss.sam2.model import FrameFeatures, Sam2Network
+from sam2vss.sam2.prompts import PromptPropagator
 from sam2vss.sam2.propagate import MemoryPropagator
-from sam2vss.sam2.tracker import IDS_PER_FRAME, Sam2Tracker
+from sam2vss.sam2.recorder import IDS_PER_FRAME
+from sam2vss.sam2.tracker import Sam2Tracker
 from sam2vss.types import MaskletWindow
 from tiny_sam2 import moving_frames
 
 
-def tracker_of(network: Sam2Network, **changes: float) -> Sam2Tracker:
+def tracker_of(network: Sam2Network, chunk: int | None = None, **changes: float) -> Sam2Tracker:
     """A tracker with thresholds that let some of the tiny network's masks pass."""
     options = {"points": 3, "pred_iou": 0.0, "stability": 0.01, "stability_offset": 0.3, "box_nms": 0.9, **changes}
-    return Sam2Tracker(network, **options)  # type: ignore[arg-type]
+    return Sam2Tracker(MaskFinder(network, **options), chunk=chunk)  # type: ignore[arg-type]
 
 
 def stacks(window: MaskletWindow) -> np.ndarray:
@@ -112,7 +115,8 @@ def test_the_networks_own_size_may_differ_from_its_configuration(frames: np.ndar
 
 def test_every_frame_is_reported_once(network: Sam2Network, frames: np.ndarray):
     ticks: list[None] = []
-    tracker = Sam2Tracker(network, points=2, pred_iou=0.0, stability=0.0, on_frame=lambda: ticks.append(None))
+    finder = MaskFinder(network, points=2, pred_iou=0.0, stability=0.0)
+    tracker = Sam2Tracker(finder, on_frame=lambda: ticks.append(None))
 
     tracker.track(frames[:6], start=0)
 
@@ -153,15 +157,17 @@ def test_frames_of_another_form_are_refused_with_what_was_found(frames: np.ndarr
 
 
 def test_the_chunk_is_small_on_a_cpu_and_can_be_chosen(network: Sam2Network):
-    assert Sam2Tracker(network).chunk == 4
-    assert Sam2Tracker(network, chunk=1).chunk == 1
+    assert Sam2Tracker(MaskFinder(network)).chunk == 4
+    assert Sam2Tracker(MaskFinder(network), chunk=1).chunk == 1
 
 
 def test_defaults_are_the_papers(network: Sam2Network):
-    tracker = Sam2Tracker(network)
+    finder = MaskFinder(network)
 
-    assert (tracker.points, tracker.pred_iou, tracker.stability, tracker.stability_offset) == (16, 0.6, 0.8, 0.9)
-    assert tracker.box_nms == 0.7
+    assert (finder.points, finder.pred_iou, finder.stability, finder.stability_offset) == (16, 0.6, 0.8, 0.9)
+    assert finder.box_nms == 0.7
+    tracker = Sam2Tracker(finder)
+    assert (tracker.mode, tracker.direction, tracker.discover) == ("exact", "forward", 0)
 
 
 def test_masks_are_those_of_any_chunk(network: Sam2Network, frames: np.ndarray):
@@ -169,3 +175,43 @@ def test_masks_are_those_of_any_chunk(network: Sam2Network, frames: np.ndarray):
 
     assert (stacks(one) != stacks(many)).mean() < 1e-3  # rounding of logits near zero
     assert torch.equal(torch.from_numpy(one.ids), torch.from_numpy(many.ids))
+
+
+def test_fast_windows_hold_the_automatic_masks_and_what_was_matched(network: Sam2Network, frames: np.ndarray):
+    finder = tracker_of(network).finder
+    ticks: list[None] = []
+
+    window = Sam2Tracker(finder, mode="fast", on_frame=lambda: ticks.append(None)).track(frames[:4], start=3)
+
+    chosen = tracker_of(network).candidates(frames[0]).select(0.0, 0.01, 0.3, 0.9)
+    assert window.num_masklets >= len(chosen) == 5
+    assert np.array_equal(window.stack(0)[:5], chosen.masks.numpy())
+    assert not window.stack(0)[5:].any()  # those that enter later have no mask yet
+    assert window.stack(3).any()
+    assert len(ticks) == 4
+
+
+def test_prompts_follow_masks_by_the_decoder_alone(network: Sam2Network, frames: np.ndarray, features):
+    finder = tracker_of(network).finder
+    for clicks in (False, True):
+        tracker = Sam2Tracker(finder, mode="prompt", knows_clicks_only=clicks)
+
+        window = tracker.track(frames[:3], start=0)
+
+        chosen = tracker.candidates(frames[0]).select(0.0, 0.01, 0.3, 0.9)
+        expected = PromptPropagator.by_clicks(network, 4) if clicks else PromptPropagator(network, 4)
+        expected.start(features[0], chosen.masks)
+        for t in (1, 2):
+            masks = enlarge(expected.step(features[t]).logits, (90, 130)) > 0
+            assert np.array_equal(window.stack(t), masks.numpy())
+
+
+def test_more_objects_than_memory_allows_are_refused_before_they_are_followed(
+    network: Sam2Network, frames: np.ndarray, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("sam2vss.sam2.tracker.free_bytes", lambda device: 1000)
+
+    with pytest.raises(SettingsError, match=r"following 5 objects .* are free on cpu"):
+        tracker_of(network).track(frames[:3], start=0)
+
+    assert Sam2Tracker(tracker_of(network).finder, mode="prompt").track(frames[:2], start=0).num_masklets == 5

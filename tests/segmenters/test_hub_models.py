@@ -294,7 +294,7 @@ def test_more_scores_than_names_are_an_error(models):
     ("options", "message"),
     [
         ({"device": "tpu9"}, "--device tpu9 is not a device"),
-        ({"dtype": "int8"}, "--dtype int8 is unknown, expected auto, float32"),
+        ({"dtype": "int8"}, "--dtype int8 is unknown, expected auto, fastest, float32"),
         ({"batch_size": 0}, "at least 1, found 0"),
     ],
 )

@@ -9,7 +9,7 @@ import torch
 
 from sam2vss.datasets.synthetic import CLASS_NAMES, TEST_SEEDS, TRAIN_SEEDS, VALIDATION_SEEDS
 from sam2vss.errors import RunError
-from sam2vss.sam2.model import Sam2Network
+from sam2vss.sam2.weights import load_network
 from sam2vss.segmenters import load_segmenter
 from sam2vss.training import nano
 from sam2vss.training.nano import FULL, SMOKE, train_nano
@@ -34,7 +34,7 @@ def entries(out: Path) -> list[dict]:
 
 
 def test_the_models_can_be_loaded_and_used(trained):
-    network = Sam2Network.from_folder(trained / "sam2-nano", "cpu", torch.float32)
+    network = load_network(trained / "sam2-nano", "cpu", torch.float32)
     assert network.image_size == 384
     frames = torch.zeros(1, 48, 64, 3, dtype=torch.uint8)
     with torch.inference_mode():

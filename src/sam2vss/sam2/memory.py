@@ -25,6 +25,18 @@ class MemoryBank:
         self.pointer[:, 0] = pointer
         self.time = 0  # of the newest frame written
 
+    @staticmethod
+    def bytes_per_object(
+        num_cells: int,
+        memory_size: int,
+        num_memories: int,
+        pointer_size: int,
+        num_pointers: int,
+        pointer_bytes: int = 4,
+    ) -> int:
+        """What one object takes; `pointer_bytes` is the size of one number of a pointer."""
+        return num_memories * num_cells * memory_size * 2 + num_pointers * pointer_size * pointer_bytes
+
     @property
     def num_objects(self) -> int:
         return len(self.spatial)
@@ -44,11 +56,19 @@ class MemoryBank:
         Ages are in frames; a spatial memory of age 0 is the conditioning frame (its encoding knows no age), while
         the conditioning pointer has its real age.
         """
-        num_spatial = min(now, self.spatial.shape[1])
-        num_pointers = min(now, self.pointer.shape[1])
-        spatial_ages = [0, *self._ages(now, num_spatial, self.spatial.shape[1])]
-        pointer_ages = [now, *self._ages(now, num_pointers, self.pointer.shape[1])]
-        return self.spatial[rows, :num_spatial], spatial_ages, self.pointer[rows, :num_pointers], pointer_ages
+        spatial_ages, pointer_ages = self.ages(now)
+        return (
+            self.spatial[rows, : len(spatial_ages)],
+            spatial_ages,
+            self.pointer[rows, : len(pointer_ages)],
+            pointer_ages,
+        )
+
+    def ages(self, now: int) -> tuple[list[int], list[int]]:
+        """Ages of the spatial memories and of the pointers that `read` returns; the same for all objects."""
+        num_spatial, num_pointers = self.spatial.shape[1], self.pointer.shape[1]
+        spatial_ages = [0, *self._ages(now, min(now, num_spatial), num_spatial)]
+        return spatial_ages, [now, *self._ages(now, min(now, num_pointers), num_pointers)]
 
     @staticmethod
     def _slot(time: int, num_slots: int) -> int:

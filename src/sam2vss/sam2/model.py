@@ -1,43 +1,49 @@
-"""The one file that touches transformers' SAM 2 internals.
+"""SAM 2's operations, on the modules and weights of transformers.
 
 `Sam2Network` offers the five operations everything else is made of: encode frames, embed prompts, decode masks,
 attend to memories, write a memory. Objects are rows of a batch; nothing here loops over them. Reference semantics
-are those of Meta's `SAM2VideoPredictor` (sam2 repository, commit 2b90b9f), not of transformers' session API.
+are those of Meta's `SAM2VideoPredictor` (sam2 repository, commit 2b90b9f), not of transformers' session API. Only this
+file, `attention.py`, `positions.py` and `sizes.py` know the insides of transformers' modules.
 """
 
-import json
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..errors import WeightsError
-from ..hub import quiet_transformers
+from .attention import look_around, look_back, two_way
+from .positions import PositionTables, age_table
+from .sizes import fitting_size, tell_modules
 
 PIXEL_MEAN = (0.485, 0.456, 0.406)  # ImageNet, SAM 2's training and inference configuration
 PIXEL_STD = (0.229, 0.224, 0.225)
+SAM3_PIXEL_MEAN = SAM3_PIXEL_STD = (0.5, 0.5, 0.5)  # SAM 3's image processor in transformers
 NO_OBJECT_LOGIT = -1024.0  # mask logits of a frame in which the object does not appear (SAM 2, NO_OBJ_SCORE)
-MODEL_TYPES = ("sam2_video", "sam2")  # checkpoints serve videos and single images under either name
 MASK_PROMPT_SCALE, MASK_PROMPT_BIAS = 20.0, -10.0  # logits that stand for a given binary mask (SAM 2)
 
 
 @dataclass(frozen=True)
 class FrameFeatures:
-    """Encoder features of B frames on a square of S pixels; `high` and `mid` are projected for the mask decoder.
+    """Encoder features of B frames on a grid of h x w cells; `high` and `mid` are projected for the mask decoder.
 
     Attributes:
-        high: (B, D/8, S/4, S/4).
-        mid: (B, D/4, S/8, S/8).
-        low: (B, D, S/16, S/16), before any memory or "no memory" embedding is added.
+        high: (B, D/8, 4h, 4w).
+        mid: (B, D/4, 2h, 2w).
+        low: (B, D, h, w), before any memory or "no memory" embedding is added.
     """
 
     high: Tensor
     mid: Tensor
     low: Tensor
+
+    @property
+    def grid(self) -> tuple[int, int]:
+        """(h, w)."""
+        return self.low.shape[-2], self.low.shape[-1]
 
     def __getitem__(self, rows: slice | Tensor) -> "FrameFeatures":
         return FrameFeatures(self.high[rows], self.mid[rows], self.low[rows])
@@ -48,7 +54,7 @@ class Decoded:
     """All four mask tokens' answers to P prompts; token 0 is the single-mask output, 1-3 the multi-mask ones.
 
     Attributes:
-        logits: Mask logits (P, 4, S/4, S/4).
+        logits: Mask logits (P, 4, 4h, 4w).
         iou: Predicted IoU (P, 4), [0, 1].
         tokens: Mask token embeddings (P, 4, D).
         object_score: Logit that the object is in the frame (P,).
@@ -64,44 +70,24 @@ class Sam2Network(nn.Module):
     """A SAM 2 video model with the operations of its parts as plain methods.
 
     Args:
-        model: transformers' `Sam2VideoModel`.
+        model: transformers' `Sam2VideoModel`, or its tracker of SAM 3, which is the same with another encoder.
     """
 
     def __init__(self, model: Any) -> None:
         super().__init__()
         self.model = model
         config = model.config
-        self.image_size = int(config.image_size)
+        self.stride = int(config.prompt_encoder_config.patch_size)  # pixels per cell
+        self.input_size = (int(config.image_size), int(config.image_size))
+        is_sam3 = config.model_type == "sam3_tracker_video"
+        self.pixel_mean = SAM3_PIXEL_MEAN if is_sam3 else PIXEL_MEAN
+        self.pixel_std = SAM3_PIXEL_STD if is_sam3 else PIXEL_STD
         self.hidden_size = int(config.vision_config.fpn_hidden_size)
         self.memory_size = int(config.memory_encoder_output_channels)
         self.num_memories = int(config.num_maskmem)
         self.num_pointers = int(config.max_object_pointers_in_encoder)
-
-    @classmethod
-    def from_folder(cls, folder: Path, device: str = "cpu", dtype: torch.dtype = torch.float32) -> "Sam2Network":
-        """Load a local folder with `config.json` and safetensors.
-
-        Raises:
-            WeightsError: If the folder holds no SAM 2 video model, or weights are missing from it.
-        """
-        _check_model_type(folder)
-        from safetensors import SafetensorError
-        from transformers import Sam2VideoModel
-
-        try:
-            with quiet_transformers():
-                model, report = Sam2VideoModel.from_pretrained(
-                    str(folder), local_files_only=True, use_safetensors=True, output_loading_info=True, dtype=dtype
-                )
-        except (OSError, ValueError, RuntimeError, SafetensorError) as error:
-            raise WeightsError(f"{folder} cannot be loaded as a SAM 2 video model: {error}") from error
-        if report["missing_keys"] or report["mismatched_keys"]:
-            missing = sorted(str(key) for key in [*report["missing_keys"], *report["mismatched_keys"]])
-            raise WeightsError(
-                f"{folder} lacks {len(missing)} weights of the SAM 2 video model its config.json describes "
-                f"(first: {missing[0]}). Take a complete SAM 2 or SAM 2.1 checkpoint."
-            )
-        return cls(model.to(device)).eval()
+        self._tables: dict[tuple[object, ...], PositionTables] = {}
+        self._ages: dict[torch.device, Tensor] = {}
 
     @property
     def device(self) -> torch.device:
@@ -112,39 +98,60 @@ class Sam2Network(nn.Module):
         return self.model.no_memory_embedding.dtype  # type: ignore[no-any-return]
 
     @property
-    def mask_size(self) -> int:
-        """Side of the mask logits, S / 4."""
-        return self.image_size // 4
+    def grid_size(self) -> tuple[int, int]:
+        """Cells (h, w) of the coarsest features."""
+        return self.input_size[0] // self.stride, self.input_size[1] // self.stride
 
-    def set_image_size(self, size: int) -> None:
-        """Work at another square size (a multiple of 32); no weight depends on it, quality does."""
-        model = self.model
-        patches = size // 16
-        self.image_size = model.image_size = size
-        model.config.image_size = size
-        model.backbone_feature_sizes = [[size // 4] * 2, [size // 8] * 2, [patches] * 2]
-        model.prompt_encoder.image_embedding_size = (patches, patches)
-        model.prompt_encoder.mask_input_size = (4 * patches, 4 * patches)
-        model.prompt_encoder.input_image_size = size
-        attention = model.memory_attention
-        attention.config.memory_attention_rope_feat_sizes = [patches, patches]
-        attention.position_ids = attention.precompute_positions(attention.config).to(self.device)
+    @property
+    def logit_size(self) -> tuple[int, int]:
+        """(height, width) of mask logits: the decoder's two up-convolutions make four of a cell's side."""
+        decoder = self.model.mask_decoder
+        scale = decoder.upscale_conv1.stride[0] * decoder.upscale_conv2.stride[0]
+        return self.grid_size[0] * scale, self.grid_size[1] * scale
+
+    @property
+    def image_size(self) -> int:
+        """Side of the pictures; for networks that work on squares."""
+        assert self.input_size[0] == self.input_size[1], "not a square: ask for input_size"
+        return self.input_size[0]
+
+    @property
+    def mask_size(self) -> int:
+        """Side of the mask logits; for networks that work on squares."""
+        assert self.logit_size[0] == self.logit_size[1], "not a square: ask for logit_size"
+        return self.logit_size[0]
+
+    def set_image_size(self, size: int | tuple[int, int]) -> None:
+        """Work at another size, the side of a square or (height, width); no weight depends on it, quality does.
+
+        Raises:
+            SettingsError: If a side is not a multiple of what the encoder needs (32 in SAM 2), or the encoder works at
+                one size only (SAM 3).
+        """
+        sides = (size, size) if isinstance(size, int) else size
+        if sides != self.input_size:
+            self.input_size = fitting_size(self.model, sides)
+            tell_modules(self.model, self.input_size, self.grid_size)
+
+    def to_model_pixels(self, points: Tensor, size: tuple[int, int]) -> Tensor:
+        """Scale points (..., 2) as (x, y) in pixels of a frame of size (H, W) to the stretched picture's pixels."""
+        height, width = self.input_size
+        return torch.stack([points[..., 0] * (width / size[1]), points[..., 1] * (height / size[0])], dim=-1)
 
     def pixels(self, frames: Tensor) -> Tensor:
-        """Turn frames, uint8 (B, H, W, 3) RGB, into the network's input (B, 3, S, S), stretched to the square.
+        """Turn frames, uint8 (B, H, W, 3) RGB, into the network's input (B, 3, *input_size), stretched to it.
 
         Antialiased bilinear resize of the scaled picture, then normalisation, as Meta's image predictor does.
         """
         images = frames.permute(0, 3, 1, 2).float() / 255
-        if images.shape[-2:] != (self.image_size, self.image_size):
-            images = F.interpolate(images, size=(self.image_size, self.image_size), mode="bilinear", antialias=True)
-        mean = torch.tensor(PIXEL_MEAN, device=frames.device).view(1, 3, 1, 1)
-        std = torch.tensor(PIXEL_STD, device=frames.device).view(1, 3, 1, 1)
+        if images.shape[-2:] != self.input_size:
+            images = F.interpolate(images, size=self.input_size, mode="bilinear", antialias=True)
+        mean, std = (_on_device(values, frames.device)[:, None, None] for values in (self.pixel_mean, self.pixel_std))
         return ((images - mean) / std).to(self.dtype)
 
     def pyramid(self, pixels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Return the encoder's three levels before the decoder's projections, each (B, D, h, w), fine to coarse."""
-        high, mid, low = self.model.vision_encoder(pixels).fpn_hidden_states
+        high, mid, low = self.model.vision_encoder(pixels).fpn_hidden_states[:3]  # SAM 3 has a coarser level besides
         return high, mid, low
 
     def project(self, pyramid: Sequence[Tensor]) -> FrameFeatures:
@@ -154,23 +161,55 @@ class Sam2Network(nn.Module):
         return FrameFeatures(decoder.conv_s0(high), decoder.conv_s1(mid), low)
 
     def encode(self, pixels: Tensor) -> FrameFeatures:
-        """Encode pictures (B, 3, S, S)."""
+        """Encode pictures (B, 3, *input_size)."""
         return self.project(self.pyramid(pixels))
 
-    def embed_points(self, points: Tensor) -> Tensor:
-        """Embed one positive click per prompt, points (P, 2) as (x, y) in model pixels -> tokens (P, 2, D)."""
-        labels = torch.ones(1, len(points), 1, dtype=torch.int, device=points.device)
-        tokens = self.model.prompt_encoder._embed_points(points[None, :, None, :], labels, pad=True)
-        return tokens[0].to(self.dtype)  # type: ignore[no-any-return]
+    def embed_points(self, points: Tensor, labels: Sequence[int] = (1,)) -> Tensor:
+        """Embed point prompts and one "not a point" token after them -> tokens (P, K + 1, D).
+
+        Args:
+            points: (P, 2), one click per prompt, or (P, K, 2), as (x, y) in model pixels (see `to_model_pixels`); the
+                half pixel to the pixel's centre is added here.
+            labels: What the K points of every prompt are: 1 a click inside, 0 outside, 2 and 3 a box's top left and
+                bottom right corner.
+        """
+        encoder = self.model.prompt_encoder
+        points = points[:, None] if points.ndim == 2 else points
+        basis, kinds = encoder.shared_embedding.positional_embedding.float(), encoder.point_embed.weight
+        height, width = self.input_size
+        relative = torch.stack([(points[..., 0] + 0.5) / width, (points[..., 1] + 0.5) / height], dim=-1)
+        angles = 2 * math.pi * ((2 * relative - 1) @ basis)
+        codes = torch.cat([angles.sin(), angles.cos()], dim=-1).to(self.dtype)
+        clicks = codes + torch.stack([kinds[label] for label in labels])
+        return torch.cat([clicks, encoder.not_a_point_embed.weight.expand(len(points), 1, -1)], dim=1)
 
     def no_points(self, count: int) -> Tensor:
         """Tokens of an empty prompt (P, 2, D): two "not a point" tokens, as Meta's predictor feeds while tracking."""
         return self.model.prompt_encoder.not_a_point_embed.weight.expand(count, 2, -1)  # type: ignore[no-any-return]
 
+    def prompt_masks(self, masks: Tensor) -> tuple[Tensor, Tensor]:
+        """Turn masks of any size, bool (P, H, W), into what the network takes for a given mask.
+
+        Returns:
+            The masks at the input size, 0 or 1, float32 (P, *input_size), and as logits of +-10 (P, *logit_size); the
+            network remembers the latter (as Meta's predictor does).
+        """
+        resized = F.interpolate(masks[:, None].float(), size=self.input_size, mode="bilinear", antialias=True)
+        prompt = (resized >= 0.5).float()
+        logits = prompt * MASK_PROMPT_SCALE + MASK_PROMPT_BIAS
+        logits = F.interpolate(logits, size=self.logit_size, mode="bilinear", antialias=True)
+        return prompt[:, 0], logits[:, 0]
+
     def embed_masks(self, masks: Tensor) -> Tensor:
-        """Embed mask prompts, binary (P, S, S) -> dense (P, D, S/16, S/16)."""
+        """Embed mask prompts, binary (P, *input_size) -> dense (P, D, h, w)."""
         scaled = self.model.mask_downsample(masks[:, None].to(self.dtype))
+        if scaled.shape[-2:] != self.logit_size:  # strides other than 16
+            scaled = F.interpolate(scaled.float(), size=self.logit_size, mode="bilinear", antialias=True).to(self.dtype)
         return self.model.prompt_encoder.mask_embed(scaled)  # type: ignore[no-any-return]
+
+    def embed_logits(self, logits: Tensor) -> Tensor:
+        """Embed mask logits (P, *logit_size) as prompt, as in SAM's iterative refinement -> dense (P, D, h, w)."""
+        return self.model.prompt_encoder.mask_embed(logits[:, None].to(self.dtype))  # type: ignore[no-any-return]
 
     def no_mask(self) -> Tensor:
         """Dense embedding of "no mask prompt", (1, D, 1, 1)."""
@@ -178,6 +217,9 @@ class Sam2Network(nn.Module):
 
     def decode(self, low: Tensor, features: FrameFeatures, sparse: Tensor, dense: Tensor) -> Decoded:
         """Run the mask decoder for P prompts and return all four mask tokens.
+
+        With one image embedding and one dense embedding for all prompts (a point grid), the image side of the first
+        layer is computed once; the results are the same bits on a CPU.
 
         Args:
             low: Image embedding per prompt (P, D, h, w), or one for all (1, D, h, w).
@@ -190,21 +232,13 @@ class Sam2Network(nn.Module):
         output_tokens = torch.cat(
             [decoder.obj_score_token.weight, decoder.iou_token.weight, decoder.mask_tokens.weight]
         )
-        tokens = torch.cat([output_tokens.expand(count, -1, -1), sparse], dim=1)[:, None]
-        image = (low + dense).expand(count, -1, -1, -1)
-        positions = self.model.get_image_wide_positional_embeddings().to(image.dtype).expand(count, -1, -1, -1)
-        tokens, image_tokens = decoder.transformer(
-            point_embeddings=tokens,
-            image_embeddings=image,
-            image_positional_embeddings=positions,
-            attention_similarity=None,
-        )
-        tokens = tokens[:, 0]
-        height, width = image.shape[-2:]
-        upscaled = image_tokens[:, 0].transpose(1, 2).reshape(count, -1, height, width)
-        upscaled = decoder.upscale_conv1(upscaled) + features.mid
+        tokens = torch.cat([output_tokens.expand(count, -1, -1), sparse], dim=1)
+        image = low + dense
+        size = (image.shape[-2], image.shape[-1])
+        tokens, cells = two_way(decoder.transformer, tokens, _to_cells(image), self._positions(size).image)
+        upscaled = decoder.upscale_conv1(_to_map(cells, size)).add_(features.mid)
         upscaled = decoder.activation(decoder.upscale_layer_norm(upscaled))
-        upscaled = decoder.activation(decoder.upscale_conv2(upscaled) + features.high)
+        upscaled = decoder.activation(decoder.upscale_conv2(upscaled).add_(features.high))
         mask_tokens = tokens[:, 2 : 2 + decoder.num_mask_tokens]
         weights = torch.stack(
             [mlp(mask_tokens[:, i]) for i, mlp in enumerate(decoder.output_hypernetworks_mlps)], dim=1
@@ -237,13 +271,15 @@ class Sam2Network(nn.Module):
 
         Args:
             low: Frame features (1 or P, D, h, w) without memory.
-            mask_logits: (P, S/4, S/4); enlarged bilinearly to (S, S), as Meta's predictor does.
+            mask_logits: (P, *logit_size); enlarged bilinearly to the input size, as Meta's predictor does.
             object_score: (P,); a score <= 0 adds the occlusion embedding.
             binarise: True for prompted masks, False for tracked ones (sigmoid).
         """
         config = self.model.config
-        size = (self.image_size, self.image_size)
-        masks = F.interpolate(mask_logits[:, None].float(), size=size, mode="bilinear", align_corners=False)
+        masks = F.interpolate(mask_logits[:, None].float(), size=self.input_size, mode="bilinear", align_corners=False)
+        expected = tuple(side * config.mask_downsampler_total_stride for side in self.grid_size)
+        if masks.shape[-2:] != expected:  # strides other than 16
+            masks = F.interpolate(masks, size=expected, mode="bilinear", antialias=True)
         masks = (masks > 0).float() if binarise else masks.sigmoid()
         masks = masks * config.sigmoid_scale_for_mem_enc + config.sigmoid_bias_for_mem_enc
         memory, _ = self.model.memory_encoder(low, masks.to(low.dtype))
@@ -268,66 +304,85 @@ class Sam2Network(nn.Module):
         Returns:
             (P, D, h, w).
         """
-        model = self.model
-        count, _, num_cells, memory_size = spatial.shape
-        height, width = low.shape[-2:]
-        position = self._memory_positions(height, width)  # (h*w, 64)
-        temporal = model.memory_temporal_positional_encoding[:, 0, 0]  # (7, 64)
-        ages = torch.tensor([age - 1 for age in spatial_ages], device=low.device)  # -1 is the conditioning frame
-        spatial_position = (position[None] + temporal[ages][:, None]).flatten(0, 1)
-        splits = self.hidden_size // memory_size
-        pointer_tokens = pointers.reshape(count, -1, memory_size)
-        pointer_position = self._pointer_positions(pointer_ages, low).repeat_interleave(splits, dim=0)
-        memory = torch.cat([spatial.flatten(1, 2).to(low.dtype), pointer_tokens.to(low.dtype)], dim=1)
-        positions = torch.cat([spatial_position, pointer_position]).to(low.dtype).expand(count, -1, -1)
-        current = low.flatten(2).permute(2, 0, 1).expand(-1, count, -1)
-        current_position = self._feature_positions(height, width).to(low.dtype)[:, None].expand(-1, count, -1)
-        attended = model.memory_attention(
-            current_vision_features=current,
-            current_vision_position_embeddings=current_position,
-            memory=memory.transpose(0, 1),
-            memory_posision_embeddings=positions.transpose(0, 1),
-            num_object_pointer_tokens=pointer_tokens.shape[1],
-        )
-        # it answers (1, P, h*w, D), objects before cells
-        return attended.reshape(count, num_cells, -1).transpose(1, 2).reshape(count, -1, height, width)  # type: ignore[no-any-return]
+        positions = self.memory_positions(_size(low), spatial_ages, pointer_ages)
+        return self.attend_to(self.look_around(low), spatial, pointers, positions)
 
-    def _memory_positions(self, height: int, width: int) -> Tensor:
-        encoding = self.model.memory_encoder.position_encoding
-        shape = torch.Size((1, self.memory_size, height, width))
-        return encoding(shape, self.device, torch.float32)[0].flatten(1).T  # type: ignore[no-any-return]
+    def look_around(self, low: Tensor) -> Tensor:
+        """Let the cells of a frame attend to one another, (B, D, h, w) -> (B, D, h, w): once for all its objects."""
+        tables = self._positions(_size(low))
+        cells = look_around(self.model.memory_attention, _to_cells(low) + tables.cells, tables.rope)
+        return _to_map(cells, _size(low))
 
-    def _feature_positions(self, height: int, width: int) -> Tensor:
-        encoding = self.model.vision_encoder.neck.position_encoding
-        shape = torch.Size((1, self.hidden_size, height, width))
-        return encoding(shape, self.device, torch.float32)[0].flatten(1).T  # type: ignore[no-any-return]
+    def attend_to(self, seen: Tensor, spatial: Tensor, pointers: Tensor, positions: Tensor) -> Tensor:
+        """Condition what `look_around` answered (1 or P, D, h, w) on each object's memories -> (P, D, h, w).
 
-    def _pointer_positions(self, ages: Sequence[int], like: Tensor) -> Tensor:
+        Args:
+            seen: What `look_around` answered.
+            spatial: (P, M, h*w, 64) spatial memories.
+            pointers: (P, K, D) object pointers.
+            positions: What `memory_positions` answered for their ages.
+        """
+        pointer_tokens = pointers.reshape(len(spatial), -1, self.memory_size)
+        memory = torch.cat([spatial.flatten(1, 2).to(seen.dtype), pointer_tokens.to(seen.dtype)], dim=1)
+        rope = self._positions(_size(seen)).rope
+        cells = _to_cells(seen)
+        attended = look_back(self.model.memory_attention, cells, memory, positions, pointer_tokens.shape[1], rope)
+        return _to_map(attended, _size(seen))
+
+    def memory_positions(
+        self, grid: tuple[int, int], spatial_ages: Sequence[int], pointer_ages: Sequence[int]
+    ) -> Tensor:
+        """Position encodings of M spatial memories and K pointers, (M*h*w + K*D/64, 64), the same for all objects.
+
+        Args:
+            grid: (h, w) cells of a spatial memory.
+            spatial_ages: As in `attend`.
+            pointer_ages: As in `attend`.
+        """
+        temporal = self.model.memory_temporal_positional_encoding[:, 0, 0]  # (7, 64), the last for age 0
+        ages = torch.stack([temporal[age - 1] for age in spatial_ages])
+        spatial = (self._positions(grid).memory + ages[:, None]).flatten(0, 1)
+        splits = self.hidden_size // self.memory_size
+        pointers = self._pointer_positions(pointer_ages)[:, None].expand(-1, splits, -1).flatten(0, 1)
+        return torch.cat([spatial.to(self.dtype), pointers])
+
+    def _pointer_positions(self, ages: Sequence[int]) -> Tensor:
         """Sine encoding of the ages, in units of 15 frames, projected to the memory size (zeros in SAM 2.0)."""
-        if not self.model.config.enable_temporal_pos_encoding_for_object_pointers:
-            return like.new_zeros(len(ages), self.memory_size)
-        time = torch.tensor(ages, device=like.device, dtype=torch.float32) / (self.num_pointers - 1)
-        half = self.hidden_size // 2
-        channel = torch.arange(half, device=like.device, dtype=torch.float32)
-        angles = time[:, None] / 10000 ** (2 * (channel // 2) / half)
-        encoding = torch.cat([angles.sin(), angles.cos()], dim=-1).to(like.dtype)
-        return self.model.temporal_positional_encoding_projection_layer(encoding)  # type: ignore[no-any-return]
+        model, oldest = self.model, max(ages)
+        if not model.config.enable_temporal_pos_encoding_for_object_pointers:
+            return model.no_memory_embedding.new_zeros(len(ages), self.memory_size)  # type: ignore[no-any-return]
+        table = self._ages.get(self.device)
+        if table is None or len(table) <= oldest:
+            with torch.inference_mode(False), torch.no_grad():
+                table = age_table(max(64, 2 * oldest), self.hidden_size, self.num_pointers - 1, self.device)
+            self._ages[self.device] = table
+        encoding = torch.stack([table[age] for age in ages]).to(self.dtype)
+        return model.temporal_positional_encoding_projection_layer(encoding)  # type: ignore[no-any-return]
+
+    def _positions(self, grid: tuple[int, int]) -> PositionTables:
+        """The position tables for a grid, made at its first use."""
+        basis = self.model.shared_image_embedding.positional_embedding
+        version = 0 if basis.is_inference() else basis._version  # counts changes such as loading other weights
+        key = (grid, self.device, self.dtype, version)
+        if key not in self._tables:
+            self._tables[key] = PositionTables.build(self.model, grid, self.dtype)
+        return self._tables[key]
 
 
-def _check_model_type(folder: Path) -> None:
-    """Raise `WeightsError` unless the folder's config.json names a SAM 2 model.
+def _on_device(values: Sequence[float], device: torch.device) -> Tensor:
+    """A small table made on the device itself: copying one there would make the host wait for it."""
+    return torch.stack([torch.full((), value, device=device) for value in values])
 
-    transformers itself would take any other model for a SAM 2 without weights.
-    """
-    try:
-        model_type = json.loads((folder / "config.json").read_text(encoding="utf-8"))["model_type"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise WeightsError(
-            f"{folder} holds no config.json that names a model type ({type(error).__name__}: {error}); expected a "
-            "folder with config.json and model.safetensors of a SAM 2 model in transformers' format."
-        ) from error
-    if model_type not in MODEL_TYPES:
-        raise WeightsError(
-            f"{folder} holds a model of type {model_type}, expected {MODEL_TYPES[0]}. Take a SAM 2 or SAM 2.1 "
-            "checkpoint in transformers' format."
-        )
+
+def _size(features: Tensor) -> tuple[int, int]:
+    return features.shape[-2], features.shape[-1]
+
+
+def _to_cells(features: Tensor) -> Tensor:
+    """(B, D, h, w) -> (B, h*w, D)."""
+    return features.flatten(2).transpose(1, 2)
+
+
+def _to_map(cells: Tensor, size: tuple[int, int]) -> Tensor:
+    """(B, h*w, D) -> (B, D, h, w)."""
+    return cells.transpose(1, 2).reshape(len(cells), -1, *size)

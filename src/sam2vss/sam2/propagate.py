@@ -4,7 +4,6 @@ from dataclasses import dataclass
 from typing import Protocol
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from .candidates import Selection
@@ -44,7 +43,10 @@ class Propagator(Protocol):
 
 
 class MemoryPropagator:
-    """Follows masks through a window as Meta's `SAM2VideoPredictor` does for mask prompts on the first frame.
+    """Follows masks through a window as Meta's `SAM2VideoPredictor` does for mask prompts.
+
+    Objects first seen in the same frame share a `MemoryBank`; objects do not interact, so each of these groups equals a
+    propagator of its own started in that frame.
 
     Args:
         network: The model.
@@ -54,59 +56,80 @@ class MemoryPropagator:
     def __init__(self, network: Sam2Network, chunk: int = 16) -> None:
         self.network = network
         self.chunk = chunk
-        self.bank: MemoryBank | None = None
+        self.banks: list[MemoryBank] | None = None  # in the order in which their objects came
 
     @torch.inference_mode()
     def start(self, features: FrameFeatures, masks: Tensor) -> Tracks:
-        """Condition on masks of the first frame, bool (N, H, W) at any size, N >= 1.
+        """Condition on masks of the first frame, bool (N, H, W) at any size, N >= 0, and forget all before.
 
         The pointer comes from mask token 0, unless the decoder finds no object or the mask is empty; the memory is that
         of the mask after its round trip through the logits' size, cut at zero (all as Meta's predictor does).
         """
-        network = self.network
-        size = (network.image_size, network.image_size)
-        logits, scores, pointers, memories = [], [], [], []
-        for part in masks.split(self.chunk):
-            prompt = F.interpolate(part[:, None].float(), size=size, mode="bilinear", antialias=True)
-            prompt = (prompt >= 0.5).float()
-            low_logits = F.interpolate(
-                prompt * MASK_PROMPT_SCALE + MASK_PROMPT_BIAS,
-                size=(network.mask_size, network.mask_size),
-                mode="bilinear",
-                antialias=True,
-            )[:, 0]
-            has_mask = prompt.flatten(1).any(1)
-            score = has_mask.float() * MASK_PROMPT_SCALE + MASK_PROMPT_BIAS
-            decoded = network.decode(
-                features.low, features, network.no_points(len(prompt)), network.embed_masks(prompt[:, 0])
-            )
-            pointers.append(network.object_pointer(decoded.tokens[:, 0], has_mask & (decoded.object_score > 0)))
-            memories.append(network.write_memory(features.low, low_logits, score, binarise=True))
-            logits.append(low_logits)
-            scores.append(score)
-        self.bank = MemoryBank(torch.cat(memories), torch.cat(pointers), network.num_memories, network.num_pointers)
-        return Tracks(torch.cat(logits), torch.cat(scores))
+        self.banks = []
+        return self._condition(self.banks, features, masks)
+
+    @torch.inference_mode()
+    def add(self, features: FrameFeatures, masks: Tensor) -> None:
+        """Condition further objects, bool (K, H, W), on the frame of the last `start` or `step`: the last rows."""
+        assert self.banks is not None, "start() comes first"
+        self._condition(self.banks, features, masks)
 
     @torch.inference_mode()
     def step(self, features: FrameFeatures) -> Tracks:
         """Follow every object into the next frame."""
-        assert self.bank is not None, "start() comes first"
-        network, bank = self.network, self.bank
-        now = bank.time + 1
-        logits, scores = [], []
-        for first in range(0, bank.num_objects, self.chunk):
-            rows = slice(first, first + self.chunk)
-            low = network.attend(features.low, *bank.read(rows, now))
-            decoded = network.decode(low, features, network.no_points(len(low)), network.no_mask())
-            chunk_logits, tokens = best_of_three(decoded)
-            is_present = decoded.object_score > 0
-            chunk_logits = torch.where(is_present[:, None, None], chunk_logits, NO_OBJECT_LOGIT)
-            pointer = network.object_pointer(tokens, is_present)
-            memory = network.write_memory(features.low, chunk_logits, decoded.object_score, binarise=False)
-            bank.write(rows, now, memory, pointer)
-            logits.append(chunk_logits)
-            scores.append(decoded.object_score)
-        return Tracks(torch.cat(logits), torch.cat(scores))
+        assert self.banks is not None, "start() comes first"
+        if not self.banks:
+            return self._nothing()
+        seen = self.network.look_around(features.low)
+        tracks = []
+        for bank in self.banks:
+            now = bank.time + 1
+            positions = self.network.memory_positions(features.grid, *bank.ages(now))
+            for first in range(0, bank.num_objects, self.chunk):
+                rows = slice(first, first + self.chunk)
+                tracks.append(self._follow(features, seen, bank, rows, now, positions))
+        return _joined(tracks)
+
+    def _condition(self, banks: list[MemoryBank], features: FrameFeatures, masks: Tensor) -> Tracks:
+        """Append a bank of objects whose masks in this frame are given."""
+        if not len(masks):
+            return self._nothing()
+        network = self.network
+        tracks, pointers, memories = [], [], []
+        for part in masks.split(self.chunk):
+            prompt, logits = network.prompt_masks(part)
+            has_mask = prompt.flatten(1).any(1)
+            score = has_mask.float() * MASK_PROMPT_SCALE + MASK_PROMPT_BIAS
+            decoded = network.decode(features.low, features, network.no_points(len(part)), network.embed_masks(prompt))
+            pointers.append(network.object_pointer(decoded.tokens[:, 0], has_mask & (decoded.object_score > 0)))
+            memories.append(network.write_memory(features.low, logits, score, binarise=True))
+            tracks.append(Tracks(logits, score))
+        banks.append(MemoryBank(torch.cat(memories), torch.cat(pointers), network.num_memories, network.num_pointers))
+        return _joined(tracks)
+
+    def _follow(
+        self, features: FrameFeatures, seen: Tensor, bank: MemoryBank, rows: slice, now: int, positions: Tensor
+    ) -> Tracks:
+        """Follow the objects of some rows of a bank into frame `now` and write what they remember of it."""
+        network = self.network
+        spatial, _, pointers, _ = bank.read(rows, now)
+        low = network.attend_to(seen, spatial, pointers, positions)
+        decoded = network.decode(low, features, network.no_points(len(low)), network.no_mask())
+        logits, tokens = best_of_three(decoded)
+        is_present = decoded.object_score > 0
+        logits = logits.masked_fill(~is_present[:, None, None], NO_OBJECT_LOGIT)
+        pointer = network.object_pointer(tokens, is_present)
+        memory = network.write_memory(features.low, logits, decoded.object_score, binarise=False)
+        bank.write(rows, now, memory, pointer)
+        return Tracks(logits, decoded.object_score)
+
+    def _nothing(self) -> Tracks:
+        like = self.network.no_mask()
+        return Tracks(like.new_zeros(0, *self.network.logit_size), like.new_zeros(0))
+
+
+def _joined(tracks: list[Tracks]) -> Tracks:
+    return Tracks(torch.cat([t.logits for t in tracks]), torch.cat([t.object_score for t in tracks]))
 
 
 def best_of_three(decoded: Decoded) -> tuple[Tensor, Tensor]:

@@ -1,100 +1,227 @@
-"""SAM 2 as a source of masklets: automatic masks on a window's first frame, propagated through the window."""
+"""SAM 2 as a source of masklets: automatic masks of a window's seed frame, followed through the window.
+
+The seed frame is the first one, or the middle one where masklets are followed in both directions. Masklets of the
+window before can be carried on, and new ones can be looked for in the course of the window; by default neither is done,
+as in the paper.
+"""
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any, Literal
 
 import numpy as np
 import torch
 
-from ..errors import ShapeError
+from ..devices import attention_backends
+from ..errors import SettingsError, ShapeError
 from ..types import MaskletWindow, Window, WindowContext, encode_masks
-from .candidates import ENLARGED_PER_BATCH, Candidates, enlarge, find_candidates
+from .ahead import encode_ahead
+from .candidates import ENLARGED_PER_BATCH, Candidates, Selection, enlarge, find_candidates
+from .finder import MaskFinder
+from .limits import check_memory, free_bytes
+from .match import FrameMatcher
 from .model import FrameFeatures, Sam2Network
-from .propagate import MemoryPropagator, Tracks
+from .prompts import PromptPropagator
+from .propagate import MemoryPropagator, Propagator, Tracks
+from .recorder import MaskletRecorder
+from .savings import Savings
 
 NANO_FOLDER = Path(__file__).parent / "nano"
-IDS_PER_FRAME = 4096  # ids of a window start at its first frame times this; 3 * 256 * 256 candidates never all survive
+
+Mode = Literal["exact", "fast", "prompt"]
 
 
 class Sam2Tracker:
-    """A `MaskletTracker` made of a SAM 2 network. Windows are independent of one another.
+    """A `MaskletTracker` made of a SAM 2 network.
 
     Args:
-        network: The model.
-        points: Grid of points x points prompts on the first frame.
-        pred_iou: Predicted-IoU threshold.
-        stability: Stability-score threshold.
-        stability_offset: Offset of the stability score, in logits.
-        box_nms: Box IoU above which the worse of two masks is dropped.
-        chunk: Objects propagated at once; None chooses 4 on a CPU, 16 elsewhere.
-        on_frame: Called after every frame of a window, for progress bars.
+        finder: Finds masks in the seed frame, and later ones where `discover` asks for it.
+        mode: "exact" follows them by memory as Meta's predictor does; "fast" finds masks in every frame and matches
+            them; "prompt" follows them by the mask decoder alone.
+        direction: "forward" from the first frame on, or "both" ways from the middle frame.
+        discover: Look for masks on uncovered area every so many frames; 0 means never.
+        match_every: Find masks only in every so many frames ("fast" only).
+        knows_clicks_only: The network was trained with clicks alone, so "prompt" shows it no boxes and masks.
+        savings: Which of the masks found are followed; default: all.
+        chunk: Objects propagated at once; None chooses by device.
+        on_frame: Called once for every frame of a window, for progress bars.
     """
 
     def __init__(
         self,
-        network: Sam2Network,
-        points: int = 16,
-        pred_iou: float = 0.6,
-        stability: float = 0.8,
-        stability_offset: float = 0.9,
-        box_nms: float = 0.7,
+        finder: MaskFinder,
+        mode: Mode = "exact",
+        direction: Literal["forward", "both"] = "forward",
+        discover: int = 0,
+        match_every: int = 1,
+        knows_clicks_only: bool = False,
+        savings: Savings | None = None,
         chunk: int | None = None,
         on_frame: Callable[[], None] | None = None,
     ) -> None:
-        self.network = network
-        self.points = points
-        self.pred_iou = pred_iou
-        self.stability = stability
-        self.stability_offset = stability_offset
-        self.box_nms = box_nms
-        self.chunk = chunk or (4 if network.device.type == "cpu" else 16)
+        if mode == "fast" and (finder.crop_layers or finder.min_area):
+            raise SettingsError(
+                "--crop-layers and --min-mask-area work on seed frames, and --mode fast looks for masks in every frame: pass "
+                "--mode exact or prompt, or leave them out"
+            )
+        if discover and mode == "fast":
+            raise SettingsError(
+                "--discover looks for new masks every few frames, and --mode fast does so in every frame: drop one"
+            )
+        self.finder = finder
+        self.mode = mode
+        self.direction = direction
+        self.discover = discover
+        self.match_every = match_every
+        self.knows_clicks_only = knows_clicks_only
+        self.savings = savings or Savings()
+        self.chunk = chunk or (4 if finder.network.device.type == "cpu" else 16)
         self.on_frame = on_frame
+
+    @property
+    def network(self) -> Sam2Network:
+        return self.finder.network
 
     def candidates(self, frame: np.ndarray) -> Candidates:
         """Return the unfiltered mask proposals of one frame, uint8 RGB (H, W, 3)."""
-        return find_candidates(self.network, self._encode(frame), frame.shape[:2], self.points)
+        return find_candidates(self.network, self._encode(frame), frame.shape[:2], self.finder.points)
 
     def track(self, frames: np.ndarray, start: int, context: WindowContext | None = None) -> MaskletWindow:
         """Find the masklets of a window, frames uint8 RGB (L, H, W, 3), whose first frame is frame `start` of the clip.
 
-        On the first frame the masks are the automatic masks themselves; later frames hold the propagated ones.
+        On the frame where a masklet is found its mask is the automatic mask itself; other frames hold what was
+        followed. Frames before the middle come from the way back, all others from the way forward, so every masklet has
+        one mask a frame. The masklets of `context.previous` go on from their masks in `context.previous_frame`; then
+        masks are looked for only where these leave the seed frame uncovered. A masklet that is hidden there ends.
         """
         if frames.ndim != 4 or frames.shape[3] != 3 or frames.dtype != np.uint8:
             raise ShapeError(f"frames are {frames.dtype} {frames.shape}, expected uint8 (L, H, W, 3)")
-        size = (int(frames.shape[1]), int(frames.shape[2]))
-        features = self._encode(frames[0])
-        candidates = find_candidates(self.network, features, size, self.points)
-        chosen = candidates.select(self.pred_iou, self.stability, self.stability_offset, self.box_nms)
-        count = len(chosen.masks)
-        rles = [encode_masks(chosen.masks.cpu().numpy())]
-        self._tick()
-        propagator = MemoryPropagator(self.network, self.chunk)
-        if count:
-            propagator.start(features, chosen.masks)
-        for frame in frames[1:]:
-            rles.append(_compress(propagator.step(self._encode(frame)), size) if count else ())
+        with attention_backends(str(self.network.device)):
+            return self._track(frames, start, context or WindowContext())
+
+    def _track(self, frames: np.ndarray, start: int, context: WindowContext) -> MaskletWindow:
+        recorder = MaskletRecorder(Window(start, len(frames)), (frames.shape[1], frames.shape[2]))
+        seed_time = len(frames) // 2 if self.direction == "both" else 0
+        forward, backward = (_Way(self._propagator(recorder.size), recorder) for _ in range(2))
+        first = seed_time
+        if context.previous is not None and context.previous_frame is not None:
+            self._carry(forward, context.previous, context.previous_frame)
+            first = 0
+        for t, features in enumerate(encode_ahead(self.network, frames[first:]), start=first):
+            forward.step(t, features)
+            if t >= seed_time and self._is_due(t - seed_time, forward):
+                found = self._find(forward, t, features, frames[t], context)
+                self._check_memory(len(forward.rows) + len(found) * (2 if t == seed_time > 0 else 1))
+                rows = forward.open(t, features, found)
+                if t == seed_time > 0:
+                    backward.begin(features, found.masks, rows)
+            if t >= seed_time:
+                self._tick()
+        earlier = range(seed_time - 1, -1, -1)
+        for t, features in zip(earlier, encode_ahead(self.network, frames[:seed_time][::-1]), strict=True):
+            backward.step(t, features)
+            if self._is_due(seed_time - t, backward):
+                backward.open(t, features, self._find(backward, t, features, frames[t], context))
             self._tick()
-        return MaskletWindow(
-            window=Window(start, len(frames)),
-            size=size,
-            rles=tuple(rles),
-            predicted_iou=chosen.predicted_iou.float().cpu().numpy(),
-            stability=chosen.stability.float().cpu().numpy(),
-            points=chosen.points.float().cpu().numpy(),
-            ids=start * IDS_PER_FRAME + np.arange(count),
+        return recorder.finish()
+
+    def _check_memory(self, num_objects: int) -> None:
+        """Raise before so many objects are followed by memory if they will not fit; they exist only from then on."""
+        if self.mode == "exact":
+            check_memory(self.network, num_objects, self.chunk, free_bytes(self.network.device))
+
+    def _is_due(self, distance: int, way: "_Way") -> bool:
+        """Tell whether masks are looked for in a frame so far from the seed frame; matching does so by itself."""
+        if distance == 0:
+            return not (self.mode == "fast" and way.has_begun)
+        return self.discover > 0 and distance % self.discover == 0
+
+    def _find(
+        self, way: "_Way", t: int, features: FrameFeatures, frame: np.ndarray, context: WindowContext
+    ) -> Selection:
+        covered = way.recorder.covered(t)
+        found = self.finder.find(features, frame, covered if covered.any() else None)
+        return found[self.savings.choose(found, context.labels, context.ignore_index, t, len(way.rows))]
+
+    def _carry(self, way: "_Way", previous: MaskletWindow, frame: np.ndarray) -> None:
+        """Begin with the last masks of the window before; those that are empty there end."""
+        last = previous.window.length - 1
+        is_alive = previous.areas(last) > 0
+        masks = torch.from_numpy(previous.stack(last)[is_alive]).to(self.network.device)
+        rows = way.recorder.open(
+            previous.predicted_iou[is_alive],
+            previous.stability[is_alive],
+            previous.points[is_alive],
+            previous.ids[is_alive],
+        )
+        way.begin(self._encode(frame), masks, rows)
+
+    def _propagator(self, size: tuple[int, int]) -> Propagator:
+        if self.mode == "exact":
+            return MemoryPropagator(self.network, self.chunk)
+        if self.mode == "prompt":
+            by_clicks = PromptPropagator.by_clicks(self.network, self.chunk)
+            return by_clicks if self.knows_clicks_only else PromptPropagator(self.network, self.chunk)
+        finder = self.finder
+        return FrameMatcher(
+            self.network,
+            finder.points,
+            finder.pred_iou,
+            finder.stability,
+            finder.stability_offset,
+            finder.box_nms,
+            self.match_every,
+            self.chunk,
         )
 
-    @torch.inference_mode()
     def _encode(self, frame: np.ndarray) -> FrameFeatures:
-        pixels = self.network.pixels(torch.from_numpy(np.ascontiguousarray(frame))[None].to(self.network.device))
-        return self.network.encode(pixels)
+        return next(encode_ahead(self.network, frame[None]))
 
     def _tick(self) -> None:
         if self.on_frame is not None:
             self.on_frame()
 
 
-def _compress(tracks: Tracks, size: tuple[int, int]) -> tuple[dict[str, object], ...]:
+class _Way:
+    """Frames passed in one direction: a propagator, and the recorder's row for each of its objects."""
+
+    def __init__(self, propagator: Propagator, recorder: MaskletRecorder) -> None:
+        self.propagator = propagator
+        self.recorder = recorder
+        self.rows: list[int] = []
+        self.has_begun = False
+
+    def begin(self, features: FrameFeatures, masks: torch.Tensor, rows: list[int]) -> None:
+        """Follow objects, bool (K, H, W), from this frame on."""
+        if self.has_begun:
+            self.propagator.add(features, masks)
+        else:
+            self.propagator.start(features, masks)
+        self.rows += rows
+        self.has_begun = True
+
+    def open(self, t: int, features: FrameFeatures, found: Selection) -> list[int]:
+        """Record new masklets with their masks in frame `t`, and follow them from there; return their rows."""
+        rows = _open(self.recorder, found)
+        self.recorder.put(t, rows, encode_masks(found.masks.cpu().numpy()))
+        self.begin(features, found.masks, rows)
+        return rows
+
+    def step(self, t: int, features: FrameFeatures) -> None:
+        """Follow all objects into frame `t`."""
+        if not self.has_begun:
+            return
+        tracks = self.propagator.step(features)
+        if tracks.entered is not None:
+            self.rows += _open(self.recorder, tracks.entered)
+        self.recorder.put(t, self.rows, _compress(tracks, self.recorder.size))
+
+
+def _open(recorder: MaskletRecorder, found: Selection) -> list[int]:
+    return recorder.open(*(part.float().cpu().numpy() for part in (found.predicted_iou, found.stability, found.points)))
+
+
+def _compress(tracks: Tracks, size: tuple[int, int]) -> tuple[dict[str, Any], ...]:
     """Enlarge mask logits to the frame, cut them at zero and compress them, a few objects at a time."""
     parts = [encode_masks((enlarge(part, size) > 0).cpu().numpy()) for part in tracks.logits.split(ENLARGED_PER_BATCH)]
     return tuple(rle for part in parts for rle in part)

@@ -1,0 +1,70 @@
+"""Gathers the masks of a window's masklets while they are found and followed, in any order of frames."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from pycocotools import mask as coco_mask
+
+from ..types import MaskletWindow, Window, encode_masks
+
+IDS_PER_FRAME = 4096  # ids of a window start at its first frame times this
+
+
+class MaskletRecorder:
+    """Masklets of one window, rows in the order in which they were opened; a mask that was never put is empty."""
+
+    def __init__(self, window: Window, size: tuple[int, int]) -> None:
+        self.window = window
+        self.size = size
+        self._masks: list[dict[int, dict[str, Any]]] = [{} for _ in range(window.length)]
+        self._ids: list[int] = []
+        self._predicted_iou: list[float] = []
+        self._stability: list[float] = []
+        self._points: list[tuple[float, float]] = []
+        self._num_new = 0
+
+    def open(
+        self, predicted_iou: np.ndarray, stability: np.ndarray, points: np.ndarray, ids: np.ndarray | None = None
+    ) -> list[int]:
+        """Begin masklets, (K,), (K,) and (K, 2); new ones get ids of this window, carried ones bring theirs.
+
+        Returns:
+            Their rows.
+        """
+        count = len(predicted_iou)
+        if ids is None:
+            first = self.window.start * IDS_PER_FRAME + self._num_new
+            ids = np.arange(first, first + count)
+            self._num_new += count
+        rows = list(range(len(self._ids), len(self._ids) + count))
+        self._ids += [int(number) for number in ids]
+        self._predicted_iou += [float(value) for value in predicted_iou]
+        self._stability += [float(value) for value in stability]
+        self._points += [(float(x), float(y)) for x, y in points]
+        return rows
+
+    def put(self, t: int, rows: Sequence[int], rles: Sequence[dict[str, Any]]) -> None:
+        """Store the masks that some masklets have in frame `t` of the window."""
+        self._masks[t].update(zip(rows, rles, strict=True))
+
+    def covered(self, t: int) -> np.ndarray:
+        """Return the pixels of frame `t` inside any mask put so far, bool (H, W)."""
+        if not self._masks[t]:
+            return np.zeros(self.size, bool)
+        union: np.ndarray = coco_mask.decode(coco_mask.merge(list(self._masks[t].values())))
+        return union.astype(bool)
+
+    def finish(self) -> MaskletWindow:
+        """Return all masklets with their masks."""
+        empty = encode_masks(np.zeros((1, *self.size), bool))[0]
+        rows = range(len(self._ids))
+        return MaskletWindow(
+            window=self.window,
+            size=self.size,
+            rles=tuple(tuple(masks.get(row, empty) for row in rows) for masks in self._masks),
+            predicted_iou=np.array(self._predicted_iou, np.float32),
+            stability=np.array(self._stability, np.float32),
+            points=np.array(self._points, np.float32).reshape(-1, 2),
+            ids=np.array(self._ids, np.int64),
+        )
