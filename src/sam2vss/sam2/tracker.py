@@ -61,7 +61,7 @@ class Sam2Tracker:
     ) -> None:
         if mode == "fast" and (finder.crop_layers or finder.min_area):
             raise SettingsError(
-                "--crop-layers and --min-mask-area work on seed frames, and --mode fast looks for masks in every frame: pass "
+                "--crop-layers and --min-mask-area work on seed frames, and --mode fast looks in every frame: pass "
                 "--mode exact or prompt, or leave them out"
             )
         if discover and mode == "fast":
