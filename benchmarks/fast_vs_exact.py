@@ -22,6 +22,9 @@ COLUMNS = ("mask IoU", "same labels", "coverage", "masklets", *SCORES, "s a fram
 
 def trackers() -> dict[str, Callable]:
     """Every mode by the name it has in the table; exact comes first, the others are compared with it."""
+    import torch
+
+    from sam2vss.sam2.ahead import encode_ahead
     from sam2vss.sam2.finder import MaskFinder
     from sam2vss.sam2.prompts import PromptParts, PromptPropagator
     from sam2vss.sam2.tracker import NANO_FOLDER, Sam2Tracker
@@ -37,8 +40,15 @@ def trackers() -> dict[str, Callable]:
         def _propagator(self, size: tuple[int, int]) -> PromptPropagator:
             return PromptPropagator(self.network, self.chunk, self.parts, self.choice)
 
+    class SameSeeds(MaskFinder):
+        """Finds what the float32 network finds, so that only following differs."""
+
+        def find(self, features, frame, covered=None):
+            return finder.find(next(encode_ahead(finder.network, frame[None])), frame, covered)
+
     finder = MaskFinder(load_network(NANO_FOLDER))
-    modes = {"exact": Sam2Tracker(finder)}
+    halved = SameSeeds(load_network(NANO_FOLDER, dtype=torch.bfloat16))
+    modes = {"exact": Sam2Tracker(finder), "exact, bfloat16": Sam2Tracker(halved)}
     for every in (1, 2, 4):
         modes[f"fast, every {every}"] = Sam2Tracker(finder, "fast", match_every=every)
     for name, parts, choice in (

@@ -12,7 +12,7 @@ from sam2vss.sam2.propagate import MemoryPropagator
 from sam2vss.sam2.recorder import IDS_PER_FRAME
 from sam2vss.sam2.tracker import Sam2Tracker
 from sam2vss.types import MaskletWindow
-from tiny_sam2 import moving_frames
+from tiny_sam2 import moving_frames, tiny_network
 
 
 def tracker_of(network: Sam2Network, chunk: int | None = None, **changes: float) -> Sam2Tracker:
@@ -102,8 +102,6 @@ def test_frames_of_odd_sizes_keep_their_size(size: tuple[int, int], network: Sam
 
 
 def test_the_networks_own_size_may_differ_from_its_configuration(frames: np.ndarray):
-    from tiny_sam2 import tiny_network
-
     resized = tiny_network(128)
     resized.set_image_size(96)
 
@@ -156,8 +154,12 @@ def test_frames_of_another_form_are_refused_with_what_was_found(frames: np.ndarr
         tracker_of(network).track(frames, start=0)
 
 
-def test_the_chunk_is_small_on_a_cpu_and_can_be_chosen(network: Sam2Network):
-    assert Sam2Tracker(MaskFinder(network)).chunk == 4
+def test_the_chunk_gets_smaller_on_a_cpu_as_pictures_grow_and_can_be_chosen(network: Sam2Network):
+    assert Sam2Tracker(MaskFinder(network)).chunk == 16  # a grid of 8 x 8 cells
+    for size, chunk in ((384, 4), (512, 2), (1024, 1), ((512, 1024), 1)):
+        resized = tiny_network()
+        resized.set_image_size(size)
+        assert Sam2Tracker(MaskFinder(resized)).chunk == chunk
     assert Sam2Tracker(MaskFinder(network), chunk=1).chunk == 1
 
 
@@ -199,7 +201,7 @@ def test_prompts_follow_masks_by_the_decoder_alone(network: Sam2Network, frames:
         window = tracker.track(frames[:3], start=0)
 
         chosen = tracker.candidates(frames[0]).select(0.0, 0.01, 0.3, 0.9)
-        expected = PromptPropagator.by_clicks(network, 4) if clicks else PromptPropagator(network, 4)
+        expected = PromptPropagator.by_clicks(network) if clicks else PromptPropagator(network)
         expected.start(features[0], chosen.masks)
         for t in (1, 2):
             masks = enlarge(expected.step(features[t]).logits, (90, 130)) > 0

@@ -28,6 +28,9 @@ from .savings import Savings
 
 NANO_FOLDER = Path(__file__).parent / "nano"
 
+LARGEST_CHUNK = 16  # ours: 1.5 GiB of work at 1024 pixels in bfloat16
+CELLS_PER_CHUNK = 2304  # ours, CPU: objects times cells; measured at 256 to 512 pixels, docs/performance.md
+
 Mode = Literal["exact", "fast", "prompt"]
 
 
@@ -75,7 +78,7 @@ class Sam2Tracker:
         self.match_every = match_every
         self.knows_clicks_only = knows_clicks_only
         self.savings = savings or Savings()
-        self.chunk = chunk or (4 if finder.network.device.type == "cpu" else 16)
+        self.chunk = chunk or _chunk_for(finder.network)
         self.on_frame = on_frame
 
     @property
@@ -180,6 +183,14 @@ class Sam2Tracker:
     def _tick(self) -> None:
         if self.on_frame is not None:
             self.on_frame()
+
+
+def _chunk_for(network: Sam2Network) -> int:
+    """Objects propagated at once: many on a GPU, on a CPU as many as its caches like."""
+    if network.device.type != "cpu":
+        return LARGEST_CHUNK
+    height, width = network.grid_size
+    return min(max(1, CELLS_PER_CHUNK // (height * width)), LARGEST_CHUNK)
 
 
 class _Way:
