@@ -15,7 +15,7 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Rope:
-    """Rotary position encoding of a grid of h*w cells, for heads of E channels.
+    """Rotary position encoding of a grid of h*w cells (or of other tokens), for heads of E channels.
 
     Attributes:
         cos: (h*w, E/2), float32.
@@ -79,16 +79,19 @@ def look_around(module: Any, cells: Tensor, rope: Rope) -> Tensor:
     return _look_around(module.layers[0], cells, rope)
 
 
-def look_back(module: Any, cells: Tensor, memory: Tensor, positions: Tensor, num_pointers: int, rope: Rope) -> Tensor:
+def look_back(
+    module: Any, cells: Tensor, memory: Tensor, positions: Tensor, num_pointers: int, rope: Rope, memory_rope: Rope
+) -> Tensor:
     """Run the rest of memory attention for P objects.
 
     Args:
         module: The `memory_attention` module.
         cells: What `look_around` answers (1 or P, h*w, D).
-        memory: Spatial memories and after them pointer tokens (P, M*h*w + U, 64).
-        positions: Their position encodings (M*h*w + U, 64), the same for all objects.
+        memory: Spatial memories of K tokens and after them pointer tokens (P, M*K + U, 64).
+        positions: Their position encodings (M*K + U, 64), the same for all objects.
         num_pointers: U; pointer tokens have no place on the grid.
         rope: Of the grid.
+        memory_rope: Of a spatial memory's K tokens.
 
     Returns:
         (P, h*w, D).
@@ -99,7 +102,7 @@ def look_back(module: Any, cells: Tensor, memory: Tensor, positions: Tensor, num
             cells = _look_around(layer, cells, rope)
         normed = layer.layer_norm2(cells)
         cells = cells + layer.dropout2(
-            _rope_attention(layer.cross_attn_image, normed, placed, memory, rope, num_pointers)
+            _rope_attention(layer.cross_attn_image, normed, placed, memory, rope, memory_rope, num_pointers)
         )
         cells = cells + _feed_forward(layer, cells)
     return module.layer_norm(cells)  # type: ignore[no-any-return]
@@ -107,21 +110,24 @@ def look_back(module: Any, cells: Tensor, memory: Tensor, positions: Tensor, num
 
 def _look_around(layer: Any, cells: Tensor, rope: Rope) -> Tensor:
     normed = layer.layer_norm1(cells)
-    found = _rope_attention(layer.self_attn, normed, normed, normed, rope)
+    found = _rope_attention(layer.self_attn, normed, normed, normed, rope, rope)
     return cells + layer.dropout1(found)  # type: ignore[no-any-return]
 
 
 def _feed_forward(layer: Any, cells: Tensor) -> Tensor:
-    hidden = layer.dropout(layer.activation(layer.linear1(layer.layer_norm3(cells))))
+    normed = layer.layer_norm3(cells)
+    if hasattr(layer, "mlp"):  # EdgeTAM
+        return layer.dropout3(layer.mlp(normed))  # type: ignore[no-any-return]
+    hidden = layer.dropout(layer.activation(layer.linear1(normed)))
     return layer.dropout3(layer.linear2(hidden))  # type: ignore[no-any-return]
 
 
 def _rope_attention(
-    module: Any, query: Tensor, key: Tensor, value: Tensor, rope: Rope, num_unplaced: int = 0
+    module: Any, query: Tensor, key: Tensor, value: Tensor, rope: Rope, key_rope: Rope, num_unplaced: int = 0
 ) -> Tensor:
     heads = module.num_attention_heads
     queries = rope.rotate(_heads(module.q_proj(query), heads))
-    keys = rope.rotate(_heads(module.k_proj(key), heads), num_unplaced)
+    keys = key_rope.rotate(_heads(module.k_proj(key), heads), num_unplaced)
     mixed = _mix(queries, keys, _heads(module.v_proj(value), heads), module.dropout_p if module.training else 0.0)
     return module.o_proj(mixed)  # type: ignore[no-any-return]
 

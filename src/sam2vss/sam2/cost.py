@@ -67,7 +67,7 @@ def tracking_cost(path: Path, points: int, image_size: int | tuple[int, int] | N
 
 def network_cost(network: Sam2Network, points: int) -> TrackingCost:
     """Count the operations of a network on the meta device at its image size, with a grid of points x points."""
-    device, (height, width) = network.device, network.grid_size
+    device, num_tokens = network.device, network.memory_length(network.grid_size)
     assert device.type == "meta", "operations are counted without running them"
     pixels = torch.zeros(1, 3, *network.input_size, device=device)
     with torch.no_grad():
@@ -75,7 +75,7 @@ def network_cost(network: Sam2Network, points: int) -> TrackingCost:
         seen = network.look_around(features.low)
         ages = list(range(network.num_memories))
         positions = network.memory_positions(features.grid, ages, list(range(network.num_pointers)))
-    spatial = torch.zeros(1, network.num_memories, height * width, network.memory_size, device=device)
+    spatial = torch.zeros(1, network.num_memories, num_tokens, network.memory_size, device=device)
     pointers = torch.zeros(1, network.num_pointers, network.hidden_size, device=device)
     logits, score = torch.zeros(1, *network.logit_size, device=device), torch.zeros(1, device=device)
 

@@ -121,6 +121,10 @@ class Sam2Network(nn.Module):
         assert self.logit_size[0] == self.logit_size[1], "not a square: ask for logit_size"
         return self.logit_size[0]
 
+    def memory_length(self, grid: tuple[int, int]) -> int:
+        """Tokens of a spatial memory of a frame with (h, w) cells: one for each."""
+        return grid[0] * grid[1]
+
     def set_image_size(self, size: int | tuple[int, int]) -> None:
         """Work at another size, the side of a square or (height, width); no weight depends on it, quality does.
 
@@ -324,9 +328,10 @@ class Sam2Network(nn.Module):
         """
         pointer_tokens = pointers.reshape(len(spatial), -1, self.memory_size)
         memory = torch.cat([spatial.flatten(1, 2).to(seen.dtype), pointer_tokens.to(seen.dtype)], dim=1)
-        rope = self._positions(_size(seen)).rope
-        cells = _to_cells(seen)
-        attended = look_back(self.model.memory_attention, cells, memory, positions, pointer_tokens.shape[1], rope)
+        tables, cells, num_pointers = self._positions(_size(seen)), _to_cells(seen), pointer_tokens.shape[1]
+        attended = look_back(
+            self.model.memory_attention, cells, memory, positions, num_pointers, tables.rope, tables.memory_rope
+        )
         return _to_map(attended, _size(seen))
 
     def memory_positions(
@@ -365,8 +370,11 @@ class Sam2Network(nn.Module):
         version = 0 if basis.is_inference() else basis._version  # counts changes such as loading other weights
         key = (grid, self.device, self.dtype, version)
         if key not in self._tables:
-            self._tables[key] = PositionTables.build(self.model, grid, self.dtype)
+            self._tables[key] = self._build_positions(grid)
         return self._tables[key]
+
+    def _build_positions(self, grid: tuple[int, int]) -> PositionTables:
+        return PositionTables.build(self.model, grid, self.dtype)
 
 
 def _on_device(values: Sequence[float], device: torch.device) -> Tensor:

@@ -17,13 +17,15 @@ class PositionTables:
         image: For the mask decoder, (1, h*w, D), in the model's dtype.
         cells: For a frame's cells in memory attention, (1, h*w, D), in the model's dtype.
         memory: For the cells of a spatial memory, float32 (h*w, 64).
-        rope: Rotary encoding in memory attention.
+        rope: Rotary encoding of the cells in memory attention.
+        memory_rope: Of a spatial memory's.
     """
 
     image: Tensor
     cells: Tensor
     memory: Tensor
     rope: Rope
+    memory_rope: Rope
 
     @classmethod
     @torch.inference_mode(False)  # training uses the same tables
@@ -32,14 +34,14 @@ class PositionTables:
         """Compute the tables of a `Sam2VideoModel` for a grid of (h, w) cells."""
         basis = model.shared_image_embedding.positional_embedding.float()
         device = basis.device
-        cos, sin = model.memory_attention.rotary_emb(basis, grid_positions(grid, device))
-        cos, sin = cos[0, :, ::2].contiguous(), sin[0, :, ::2].contiguous()  # every value stands there twice
+        rope = rope_table(model, grid)
         cells = sine_table(model.vision_encoder.neck.position_encoding, grid, device)
         return cls(
             image=fourier_table(basis, grid).to(dtype)[None],
             cells=(0.1 * cells.to(dtype))[None],  # the factor is SAM 2's
             memory=sine_table(model.memory_encoder.position_encoding, grid, device),
-            rope=Rope(cos, sin, torch.complex(cos, sin)),
+            rope=rope,
+            memory_rope=rope,
         )
 
 
@@ -62,6 +64,14 @@ def sine_table(encoding: Any, grid: tuple[int, int], device: torch.device) -> Te
     shape = torch.Size((1, 2 * encoding.num_position_features, *grid))
     table = encoding(shape, device, torch.float32)
     return table[0].flatten(1).T.contiguous()  # type: ignore[no-any-return]
+
+
+def rope_table(model: Any, grid: tuple[int, int]) -> Rope:
+    """Rotary encoding of the cells of a grid of (h, w), by the model's own frequencies."""
+    basis = model.shared_image_embedding.positional_embedding.float()
+    cos, sin = model.memory_attention.rotary_emb(basis, grid_positions(grid, basis.device))
+    cos, sin = cos[0, :, ::2].contiguous(), sin[0, :, ::2].contiguous()  # every value stands there twice
+    return Rope(cos, sin, torch.complex(cos, sin))
 
 
 def age_table(num_ages: int, channels: int, unit: int, device: torch.device) -> Tensor:
