@@ -368,7 +368,7 @@ def test_a_finished_window_whose_files_are_gone_is_done_again(tmp_path, clip, ca
     expected = whole_run(tmp_path / "out", clip)
     (tmp_path / "out" / "labels" / "street" / "f3.png").unlink()
     assert go_on(tmp_path / "out", clip) == {0, 4}
-    assert "1 label maps of the finished window at frame 2 are gone or empty (first: f3)" in caplog.text
+    assert "1 label maps of the window at frame 2 are gone or damaged (first: f3)" in caplog.text
     contents = read_contents(tmp_path / "out")
     lines = contents.pop("windows.jsonl").splitlines()
     assert sorted(lines) == sorted(expected.pop("windows.jsonl").splitlines())  # in another order

@@ -140,7 +140,7 @@ def test_pictures_with_stored_labels_become_consistent(command, place, exact, tm
     for line in ("frames refined", "10", "windows", "masklets", "coverage", "report  ", "labels  "):
         assert line in answer.out
     assert "10/10" in answer.err
-    assert "mode fast (auto: no GPU here; --mode exact is the paper's) on cpu, float32; masklets: nano" in " ".join(
+    assert "mode fast (auto: quick on a CPU; --mode exact is the paper's) on cpu, float32; masklets: nano" in " ".join(
         answer.err.split()
     )
     assert "10/10" not in answer.out
@@ -192,6 +192,16 @@ def test_masklets_are_saved_and_used_again(command, place, tmp_path, exact):
     windows = [(tmp_path / name / "windows.jsonl").read_text().splitlines() for name in ("run", "again")]
     ids = [[[masklet["id"] for masklet in json.loads(line)["masklets"]] for line in lines] for lines in windows]
     assert ids[0] == ids[1]
+    own = command(*toy_run(place, tmp_path / "run", "--tracker", stored, "--overwrite"))
+    assert own.code == 2
+    assert "--overwrite would remove the input" in own.message
+    assert len(list((tmp_path / "run" / "masklets" / "frames").iterdir())) == 3
+    (tmp_path / "run" / "masklets" / "frames" / "00000004.json.gz").write_bytes(b"other masklets")
+    resumed = command(
+        *toy_run(place, tmp_path / "again", "--tracker", stored, "--vote", "frame", "--no-overlay", "--resume")
+    )
+    assert resumed.code == 2
+    assert "stored_fingerprint" in resumed.err
     wrong = command(*toy_run(place, tmp_path / "wrong", "--tracker", stored, "--window", 5))
     assert wrong.code == 2
     assert "pass the same --window" in wrong.message
@@ -289,6 +299,10 @@ def test_a_dry_run_says_what_it_would_cost_and_writes_nothing(command, video, tm
     assert "mode fast" in fast.out
     flops = sum(cost.fast_window_flops(length, 2, 40) for length in (2, 2, 1))
     assert f"40 masklets │ {flops / 1e12:.3g} TFLOP" in " ".join(fast.out.split())
+    prompt = command("refine", video, "--out", "run", "--sam2", "nano", "--window", 2, "--mode", "prompt", "--dry-run")
+    flops = sum(cost.fast_window_flops(length, length, 40) for length in (2, 2, 1))
+    assert f"40 masklets │ {flops / 1e12:.3g} TFLOP" in " ".join(prompt.out.split())
+    assert "MiB" not in prompt.out  # nothing is remembered
     assert list(tmp_path.iterdir()) == []
     assert command("refine", video, "--out", "run", "--tracker", "none", "--dry-run").code == 0
     assert list(tmp_path.iterdir()) == []
@@ -511,7 +525,15 @@ def test_a_foreign_id_in_a_later_map_ends_the_run_as_incomplete(command, place, 
         (["--image-size", "512x100"], "--image-size 512x100: sides must be multiples of 32"),
         (["--tracker", "superpixels"], "superpixels is unknown, expected sam2, superpixel, stored:DIR or none"),
         (["--tracker", "stored"], "--tracker stored is unknown"),
+        (
+            ["--tracker", "none", "--carry", "--discover", "3"],
+            "--carry, --discover would do nothing with --tracker none",
+        ),
+        (["--mode", "exact", "--match-every", "2"], "--match-every is for --mode fast, and this is mode exact"),
         (["--tracker", "stored:nowhere"], "nowhere does not exist, expected a folder of masklets"),
+        (["--tracker", "stored:nowhere", "--dry-run"], "nowhere does not exist, expected a folder of masklets"),
+        (["--discover", "4", "--mode", "fast", "--dry-run"], "--discover looks for new masks every few frames"),
+        (["--drop-contained", "--mode", "fast"], "work on seed frames, and --mode fast looks in every frame"),
         (["--discover", "4", "--mode", "fast"], "--discover looks for new masks every few frames"),
         (["--stability-offset", "inf"], "--stability-offset inf: Input should be a finite number"),
         (["--window", "9" * 23], "Input should be less than or equal to 100000"),

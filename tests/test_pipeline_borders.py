@@ -142,6 +142,35 @@ def test_a_window_whose_masklets_are_gone_is_done_again(tmp_path, carried):
     assert content_of_run(out)["windows"] == [content_of_run(carried)["windows"][i] for i in (0, 2, 1)]
 
 
+def test_masklets_of_another_window_are_not_carried(tmp_path):
+    def stop(window_start: int) -> None:
+        if window_start == 8:
+            raise MediaError("gone")
+
+    out = tmp_path / "run"
+    with pytest.raises(MediaError):
+        run_toy(out, tracker=CarryingTracker(on_window=stop), carry=True)
+    saved = out / "masklets" / "toy"
+    (saved / "00000004.json.gz").write_bytes((saved / "00000000.json.gz").read_bytes())
+
+    with pytest.raises(MediaError, match=r"00000004\.json\.gz holds other masklets than .* Delete it and go on"):
+        run_toy(out, tracker=CarryingTracker(), carry=True, resume=True)
+
+
+@pytest.mark.parametrize("name", ["masklets/toy/00000004.json.gz", "labels/toy/00000005.png", "base/toy/00000006.png"])
+def test_a_window_whose_files_were_cut_off_is_done_again(tmp_path, carried, name):
+    out = tmp_path / "run"
+    run_toy(out, tracker=CarryingTracker(), carry=True)
+    whole = (out / name).read_bytes()
+    (out / name).write_bytes(whole[: len(whole) - 5])
+    tracker = CarryingTracker()
+
+    run_toy(out, tracker=tracker, carry=True, resume=True)
+
+    assert tracker.starts == [4]
+    assert (out / name).read_bytes() == whole
+
+
 # --- saved masklets --------------------------------------------------------------------------------------------------
 
 

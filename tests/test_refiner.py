@@ -250,6 +250,26 @@ def test_thresholds_reach_the_tracker():
     assert refiner.rule == VoteRule("frame", "majority", 0.5, "large-on-top")
 
 
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"image_size": "512"}, r"image_size is '512', expected a side such as 512 or \(height, width\)"),
+        ({"image_size": (256,)}, r"image_size is \(256,\), expected"),
+        ({"image_size": (256.0, 256)}, r"image_size is \(256\.0, 256\), expected"),
+        ({"follow": {"carry": True}}, r"follow is a dict, expected FollowSettings"),
+        ({"votes": "frame"}, r"votes is a str, expected VoteSettings"),
+    ],
+)
+def test_options_of_other_types_are_refused_by_name(options, message):
+    with pytest.raises(SettingsError, match=message):
+        sam2vss.Refiner.from_pretrained("nano", device="cpu", **options)
+
+
+def test_an_unknown_mode_is_refused():
+    with pytest.raises(SettingsError, match="mode 'exakt' is unknown, expected auto, exact, fast, prompt"):
+        sam2vss.Refiner.from_pretrained("nano", mode="exakt", device="cpu")
+
+
 @pytest.mark.parametrize("image_size", [0, 32, 100, -64])
 def test_impossible_image_sizes_are_refused(image_size):
     with pytest.raises(SettingsError, match=rf"--image-size {image_size}: sides must be multiples of 32 from 64 on"):

@@ -150,6 +150,11 @@ def test_smoothers_are_found_by_name_with_the_label_sets_ignore_index():
     assert find_smoother("flow", 65535) == FlowSmoother(ignore_index=65535)
 
 
+def test_a_smoother_that_does_not_exist_is_named():
+    with pytest.raises(SettingsError, match="there is no smoother 'median', expected static or flow"):
+        find_smoother("median")  # type: ignore[arg-type]
+
+
 def test_no_windows_give_no_windows():
     assert list(StaticSmoother().smooth(iter([]))) == list(FlowSmoother().smooth(iter([]))) == []
 

@@ -10,9 +10,11 @@ What has no line is not finished; its window is done again on resume, which repl
 while a process works on the run.
 """
 
+import gzip
 import json
 import logging
 import os
+import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -57,6 +59,7 @@ STATUSES = ("running", "done", "incomplete")
 _FOLDERS = ("labels", "base", "truth", "preview", "masklets", "overlay")
 _FRAME_FOLDERS = {"labels": ".png", "base": ".png", "truth": ".png", "preview": ".jpg"}
 _WINDOW_FOLDER = "masklets"
+_PNG_END = b"\0\0\0\0IEND\xaeB`\x82"  # the last chunk of every PNG file
 _FILES = ("scores.json", "report.html", "windows.jsonl", "run.json")  # the last two say what is ours: removed last
 _LOCK = ".run.lock"
 
@@ -217,9 +220,14 @@ class RunFolder:
         return under(self.path, masklet_path(self.path / _WINDOW_FOLDER, video, start))
 
     def finished_windows(self, video: str) -> list[WindowRecord]:
-        """Return the finished windows of a clip by start."""
+        """Return the finished windows of a clip by start, without their masklets' votes."""
         records = self._windows.get(video, {})
         return [records[start] for start in sorted(records)]
+
+    def read_window(self, video: str, start: int) -> WindowRecord:
+        """Read a finished window's line again, with the votes that `finished_windows` leaves out to stay small."""
+        windows = _read_windows(self.manifest_path)
+        return next(window for window in windows if (window.video, window.start) == (video, start))
 
     def is_done(self, video: str) -> bool:
         """Tell whether a clip was finished and all its frames are still there, so that nothing is left to do."""
@@ -365,7 +373,7 @@ class RunFolder:
             raise RunError(f"{record.video} has several frames of the name {min(twice)}; rename the source's files")
 
     def _remember(self, record: WindowRecord) -> None:
-        self._windows.setdefault(record.video, {})[record.start] = record
+        self._windows.setdefault(record.video, {})[record.start] = record.without_votes()
         self._written_frames.setdefault(record.video, set()).update(safe_name(name) for name in record.frames)
 
     def _append_line(self, record: WindowRecord) -> None:
@@ -398,23 +406,34 @@ class RunFolder:
     def _has_all_files(self, record: WindowRecord) -> bool:
         places = (self.label_path, self.base_path)
         missing = [
-            frame for frame in record.frames if not all(_has_content(place(record.video, frame)) for place in places)
+            frame for frame in record.frames if not all(_is_whole(place(record.video, frame)) for place in places)
         ]
         if missing:
             logger.warning(
-                "%s: %d label maps of the finished window at frame %d are gone or empty (first: %s); it is done again",
+                "%s: %d label maps of the window at frame %d are gone or damaged (first: %s): it is done again",
                 record.video, len(missing), record.start, missing[0],
             )  # fmt: skip
             return False
         masklets = self.masklets_path(record.video, record.start)
-        if self.info.get("has_masklets") and not _has_content(masklets):
-            logger.warning("%s is gone or empty; the window at frame %d is done again", masklets, record.start)
+        if self.info.get("has_masklets") and not _is_whole(masklets):
+            logger.warning("%s is gone or damaged; the window at frame %d is done again", masklets, record.start)
             return False
         return True
 
 
-def _has_content(path: Path) -> bool:
-    return path.is_file() and path.stat().st_size > 0
+def _is_whole(path: Path) -> bool:
+    """Tell whether a PNG or gzip file is there to its end."""
+    try:
+        if path.suffix == ".gz":
+            with gzip.open(path) as file:
+                while file.read(1 << 20):
+                    pass
+            return True
+        with open(path, "rb") as file:
+            file.seek(-len(_PNG_END), os.SEEK_END)
+            return file.read() == _PNG_END
+    except (OSError, EOFError, zlib.error):  # gone, shorter than an ending, or cut off
+        return False
 
 
 def _is_passing(entry: Path) -> bool:
@@ -489,7 +508,7 @@ def _read_own_run(out: Path, inputs: Iterable[Path]) -> dict[str, Any]:
     ours = [(out / name).resolve() for name in (*_FOLDERS, *_FILES)]
     for source in inputs:
         for target in link_targets(source):
-            if any(target.is_relative_to(entry) for entry in ours):
+            if target == out.resolve() or any(target.is_relative_to(entry) for entry in ours):
                 through = "" if target == Path(os.path.realpath(source)) else f" (it leads to {target})"
                 raise RunError(f"--overwrite would remove the input {source}{through}; choose another --out")
     return dict(info)

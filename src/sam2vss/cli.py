@@ -135,6 +135,7 @@ def refine(
     from .console import RunBars, print_problem, print_summary, stderr
     from .media import find_clips
     from .refiner import choose_mode, parse_image_size
+    from .trackers.stored import StoredMasklets
 
     _limit_noise()
     started = time.monotonic()
@@ -147,7 +148,7 @@ def refine(
         raise SettingsError(f"--labels {labels} does not exist")
     if smooth != "none" and votes.vote_weight == "probability":
         raise SettingsError(
-            "--smooth gives labels without probabilities, so --vote-weight probability cannot follow it"
+            "--smooth gives labels without probabilities, and --vote-weight probability needs them: drop one"
         )
     masklets, engine = apply_preset(preset, masklets, EngineChoice(mode, parse_image_size(image_size), dtype))
     clips = find_clips(list(source))
@@ -157,6 +158,10 @@ def refine(
         if not clips:
             raise SettingsError(f"--shard {shard} has no clips: there are fewer clips than parts")
     place = _check_out(out, resume, overwrite)
+    mode = choose_mode(engine.mode, device)
+    _check_follow(follow, masklets, kind, mode)
+    if stored:
+        StoredMasklets(Path(stored))  # raises where there are none
     if dry_run:
         from .plan import print_plan
 
@@ -173,7 +178,6 @@ def refine(
     from .smoothing import find_smoother
 
     device = choose_device(device)
-    mode = choose_mode(engine.mode, device)
     dtype_name = str(choose_dtype(engine.dtype, device)).removeprefix("torch.")
     stderr.print(
         _first_line(kind, sam2, tracker, mode, engine.mode == "auto", device, dtype_name), markup=False, highlight=False
@@ -199,6 +203,7 @@ def refine(
         weights = {f"{location.id}/{name}": digest for name, digest in location.sha256().items()}
     else:
         masklet_source, weights = _tracker_without_weights(kind, Path(stored)), {}
+    stored_folder = masklet_source.folder if isinstance(masklet_source, StoredMasklets) else None
     run = RunFolder.create(
         out,
         command="refine",
@@ -207,7 +212,7 @@ def refine(
             "labels_fingerprint": None if labels is None else folder_fingerprint(labels, out),
             "segmenter": None if labels is not None else segmenter or DEFAULT_SEGMENTER,
             "tracker": tracker,
-            "stored_fingerprint": folder_fingerprint(Path(stored), out) if stored else None,
+            "stored_fingerprint": None if stored_folder is None else folder_fingerprint(stored_folder, out),
             "smooth": smooth,
             "sam2": sam2 if kind == "sam2" else None,
             "mode": mode if kind == "sam2" else None,
@@ -224,7 +229,7 @@ def refine(
         device=device,
         dtype=dtype_name,
         weights={**base_weights, **weights},
-        inputs=[path for path in (labels, label_set, Path(stored) if stored else None) if path is not None],
+        inputs=[path for path in (labels, label_set, stored_folder) if path is not None],
         overwrite=overwrite,
         resume=resume,
     )
@@ -620,10 +625,28 @@ def _load_base(
     return ModelLabels(model), {f"{model.location.id}/{name}": sha for name, sha in model.location.sha256().items()}
 
 
+def _check_follow(follow: FollowSettings, masklets: MaskletSettings, tracker: str, mode: str) -> None:
+    """Refuse options that would do nothing, or do not go with the mode."""
+    from .sam2.tracker import check_mode
+
+    given = [name for name, value in follow.model_dump().items() if value != FollowSettings.model_fields[name].default]
+    known = {"sam2": list(FollowSettings.model_fields), "stored": ["carry"]}.get(tracker, [])
+    useless = [name for name in given if name not in known]
+    if useless:
+        options = ", ".join(f"--{name.replace('_', '-')}" for name in useless)
+        raise SettingsError(f"{options} would do nothing with --tracker {tracker}: leave it out, or use --tracker sam2")
+    if tracker != "sam2":
+        return
+    works_on_seeds = masklets.crop_layers or masklets.min_mask_area or follow.drop_contained or follow.skip_settled
+    check_mode(mode, follow.discover, bool(works_on_seeds))
+    if mode != "fast" and follow.match_every != 1:
+        raise SettingsError(f"--match-every is for --mode fast, and this is mode {mode}: leave it out")
+
+
 def _first_line(kind: str, sam2: str, tracker: str, mode: str, is_auto: bool, device: str, dtype: str) -> str:
     if kind != "sam2":
         return f"masklets: {tracker}; base labels on {device}, {dtype}"
-    why = " (auto: no GPU here; --mode exact is the paper's)" if is_auto and mode == "fast" else ""
+    why = " (auto: quick on a CPU; --mode exact is the paper's)" if is_auto and mode == "fast" else ""
     return f"mode {mode}{why} on {device}, {dtype}; masklets: {sam2}"
 
 

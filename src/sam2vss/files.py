@@ -88,8 +88,8 @@ def hash_ends(digest: "hashlib._Hash", path: Path) -> None:
 def folder_fingerprint(path: Path, without: Path | None = None) -> str:
     """Return a SHA-256 that tells a folder of label maps from another, cheap to compute and stable across copies.
 
-    Counts the relative names and sizes of all PNG and JSON files below the folder, links followed, and the first and
-    last MiB of up to 2000 of them, evenly spread; times do not count.
+    Counts the relative names and sizes of all PNG, JSON and gzip files below the folder, links followed, and the first
+    and last MiB of up to 2000 of them, evenly spread; times do not count.
 
     Args:
         path: The folder.
@@ -102,7 +102,7 @@ def folder_fingerprint(path: Path, without: Path | None = None) -> str:
     files = sorted(
         (file.relative_to(path).as_posix(), file)
         for file in _walk(path)
-        if file.suffix.lower() in (".png", ".json")
+        if file.suffix.lower() in (".png", ".json", ".gz")
         and not (left_out and Path(os.path.realpath(file)).is_relative_to(left_out))
     )
     digest = hashlib.sha256(b"folder-1")

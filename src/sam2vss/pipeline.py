@@ -23,7 +23,7 @@ from .media import BrokenVideoError, ClipSource, ImageClip, read_label_map, wind
 from .overlay import VideoWriter, draw_overlay
 from .prefetch import decode_ahead
 from .settings import OverlapOrder, VoteScope, VoteWeight
-from .types import BaseLabels, Frame, MaskletWindow, Refinement, WindowContext
+from .types import BaseLabels, Frame, MaskletWindow, Refinement, Window, WindowContext
 from .voting import refine_window
 
 PREVIEW_WIDTH_PX = 480  # ours: what the report shows
@@ -170,7 +170,7 @@ def refine_clip(
             rule.overlap,
             earlier_votes=carried.votes_for(masklets) if carried else None,
         )
-        carried = Carried(masklets, refinement.votes, images[-1]) if carry else None
+        carried = Carried(masklets, refinement.votes, images[-1].copy()) if carry else None
         clock.lap("vote and paint")
         yield RefinedWindow(window_frames, replace(refinement, base=unsmoothed.labels), clock.take())
         clock.lap("")
@@ -346,8 +346,17 @@ def _refine_one(
 
 def _recall(run: RunFolder, video: str, start: int, frames: Sequence[Frame]) -> Carried:
     """Return what a finished window of the run carries over."""
-    record = next(record for record in run.finished_windows(video) if record.start == start)
-    masklets = read_masklets(run.masklets_path(video, start))
+    record = run.read_window(video, start)
+    path = run.masklets_path(video, start)
+    try:
+        masklets = read_masklets(path)
+    except MediaError as error:
+        raise MediaError(f"{error}. Delete {path} and go on with --resume: its window is then done again") from error
+    if masklets.window != Window(start, record.length) or masklets.ids.tolist() != [m.id for m in record.masklets]:
+        raise MediaError(
+            f"{path} holds other masklets than {run.manifest_path} lists for its window. Delete it and go on with "
+            "--resume: the window is then done again"
+        )
     is_counted = all(isinstance(count, int) for masklet in record.masklets for count in masklet.votes.values())
     votes = np.zeros((len(record.masklets), run.label_space.num_classes), np.int64 if is_counted else np.float64)
     for row, masklet in enumerate(record.masklets):

@@ -40,11 +40,15 @@ def print_plan(
     speed = probe_speed(device)
     rows = [["if a window has", "operations", "time", "state"]]
     for count in ASSUMED_MASKLETS:
-        if mode == "fast":
-            flops = sum(cost.fast_window_flops(length, follow.match_every, count) for length in lengths)
-        else:
+        if mode == "exact":
             flops = sum(cost.window_flops(length, count) for length in lengths)
-        state = "-" if mode == "fast" else f"{count * cost.state_bytes / 2**20:.0f} MiB"
+        else:
+            # prompting alone is a window whose only grid is that of its first frame
+            flops = sum(
+                cost.fast_window_flops(length, follow.match_every if mode == "fast" else length, count)
+                for length in lengths
+            )
+        state = f"{count * cost.state_bytes / 2**20:.0f} MiB" if mode == "exact" else "-"
         rows.append([f"{count} masklets", f"{flops / 1e12:.3g} TFLOP", _duration(flops / speed), state])
     unknown = sum(not clip.num_frames_estimate for clip in clips)
     left_out = f"; {unknown} of {len(clips)} clips are of unknown length and left out" if unknown else ""

@@ -1,7 +1,7 @@
 """What a run remembers of a finished window: one line of `windows.jsonl`."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -71,6 +71,10 @@ class WindowRecord:
     @property
     def num_masklets(self) -> int:
         return len(self.masklets)
+
+    def without_votes(self) -> "WindowRecord":
+        """Leave out the votes, most of what a record weighs."""
+        return replace(self, masklets=tuple(replace(masklet, votes={}) for masklet in self.masklets))
 
     @classmethod
     def of(

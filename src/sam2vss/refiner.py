@@ -2,8 +2,9 @@
 
 import re
 from collections.abc import Callable, Iterator, Sequence
+from numbers import Integral
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, get_args
 
 import numpy as np
 
@@ -94,8 +95,15 @@ class Refiner:
             WeightsError: If the weights cannot be found or loaded.
             SettingsError: If the device or number format is not available.
         """
+        for name, value, kind in (
+            ("masklets", masklets, MaskletSettings),
+            ("follow", follow, FollowSettings),
+            ("votes", votes, VoteSettings),
+        ):
+            if value is not None and not isinstance(value, kind):
+                raise SettingsError(f"{name} is {_type_name(value)}, expected {kind.__name__}(...)")
         masklets, follow = masklets or MaskletSettings(), follow or FollowSettings()
-        size = (image_size, image_size) if isinstance(image_size, int) else image_size
+        size = _image_size(image_size)
         tracker = load_tracker(
             find_sam2(sam2), masklets, follow, mode=mode, image_size=size, device=device, dtype=dtype
         )
@@ -226,6 +234,8 @@ def find_sam2(name: str | Path) -> ModelLocation:
 
 def choose_mode(mode: Mode, device: str) -> Literal["exact", "fast", "prompt"]:
     """Return the mode that "auto" stands for on a device: exact on a GPU, fast on a CPU."""
+    if mode not in get_args(Mode):
+        raise SettingsError(f"mode {mode!r} is unknown, expected {', '.join(get_args(Mode))}")
     if mode != "auto":
         return mode
     return "fast" if choose_device(device) == "cpu" else "exact"
@@ -289,7 +299,7 @@ def load_tracker(
         discover=follow.discover,
         match_every=follow.match_every,
         knows_clicks_only=location.path == NANO_FOLDER,
-        savings=Savings(follow.max_masklets, follow.drop_contained, follow.skip_settled),
+        savings=Savings(max_masklets=follow.max_masklets, contained=follow.drop_contained, settled=follow.skip_settled),
         on_frame=on_frame,
     )
 
@@ -313,6 +323,16 @@ def check_image_size(size: tuple[int, int] | None) -> None:
         height, width = size
         text = str(width) if width == height else f"{width}x{height}"
         raise SettingsError(f"--image-size {text}: sides must be multiples of 32 from 64 on up to {MAX_IMAGE_SIZE}")
+
+
+def _image_size(value: object) -> tuple[int, int] | None:
+    """Read a side or (height, width) given from Python."""
+    if value is None:
+        return None
+    sides = (value, value) if isinstance(value, Integral) else value
+    if not isinstance(sides, tuple | list) or len(sides) != 2 or not all(isinstance(x, Integral) for x in sides):
+        raise SettingsError(f"image_size is {value!r}, expected a side such as 512 or (height, width)")
+    return int(sides[0]), int(sides[1])
 
 
 def _check_types(source: object, labels: object, label_set: object) -> None:

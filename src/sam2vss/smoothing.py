@@ -34,6 +34,8 @@ def find_smoother(name: Literal["static", "flow"], ignore_index: int = IGNORE_IN
         "static": StaticSmoother(ignore_index=ignore_index),
         "flow": FlowSmoother(ignore_index=ignore_index),
     }
+    if name not in smoothers:
+        raise SettingsError(f"there is no smoother {name!r}, expected {' or '.join(smoothers)}")
     return smoothers[name]
 
 

@@ -285,8 +285,8 @@ class MaskletWindow:
         window: Frames covered.
         size: (H, W) of the frames.
         rles: COCO RLE of masklet i in frame t of the window as `rles[t][i]`; empty masks are allowed.
-        predicted_iou: float32 (N,), the model's own quality estimate on the first frame, [0, 1].
-        stability: float32 (N,), stability score on the first frame, [0, 1].
+        predicted_iou: float32 (N,), the model's own quality estimate where the masklet was found, [0, 1].
+        stability: float32 (N,), stability score where it was found, [0, 1].
         points: float32 (N, 2), prompt points (x, y) in pixels of the frame.
         ids: int64 (N,), distinct within the clip as far as the tracker keeps identities.
     """
@@ -407,7 +407,8 @@ class Refinement:
         window: Frames covered.
         labels: Refined labels `R_t`, uint8 or uint16 (L, H, W), train ids.
         base: Base labels `S_t` of the same form.
-        votes: (N, C) votes of each masklet over the window: int64 pixel counts, or float64 probability mass.
+        votes: (N, C) votes of each masklet over the window: int64 pixel counts, or float64 probability mass; of carried
+            masklets those of earlier windows are included.
         classes: int64 (N,) winning class, -1 where a masklet abstained or had no votes. With scope "frame" this is the
             window's majority, while painting used each frame's own.
         vote_share: float64 (N,), winning votes / all votes, 0 without votes.

@@ -1,5 +1,6 @@
 import zlib
 from dataclasses import dataclass, fields, replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -7,6 +8,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 from meta_generator import assert_same, generate, smooth_logits
 from sam2vss.errors import SettingsError, ShapeError
@@ -304,6 +307,27 @@ def test_a_predicted_iou_equal_to_the_threshold_fails_and_a_stability_equal_to_i
 
     assert candidates.select(iou=0.5, stability=0.5, offset=1.0, nms=1.0).predicted_iou.tolist() == [0.75]
     assert len(candidates.select(iou=0.5, stability=0.51, offset=1.0, nms=1.0).masks) == 0
+
+
+class SizesAskedFor(TorchDispatchMode):
+    """Counts operations whose result is as large as the numbers say: for these a host must wait for its GPU."""
+
+    count = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        is_mask = any(isinstance(leaf, Tensor) and leaf.dtype == torch.bool for leaf in tree_leaves(args[1:]))
+        self.count += func is torch.ops.aten.nonzero.default or (func is torch.ops.aten.index.Tensor and is_mask)
+        return func(*args, **kwargs or {})
+
+
+def test_the_number_of_survivors_is_asked_for_once_by_each_filter():
+    candidates = blobs(0, 12, (40, 60))
+
+    with SizesAskedFor() as sizes:
+        selection = candidates.select(0.3, 0.5, 1.0, 0.7)
+
+    assert 0 < len(selection) < len(candidates)
+    assert sizes.count == 2  # predicted IoU and stability; NMS counts on the host anyway
 
 
 def test_stability_counts_pixels_above_plus_and_minus_the_offset_in_logits():

@@ -22,6 +22,19 @@ def test_masks_of_a_bare_frame_are_the_automatic_masks(
     assert torch.equal(found.rows, expected.rows)
 
 
+def test_in_crops_too_covered_pixels_are_no_prompts(
+    network: Sam2Network, features: list[FrameFeatures], frames: np.ndarray
+):
+    finder = MaskFinder(network, **LOOSE, crop_layers=1)
+    covered = np.zeros(SIZE, bool)
+    covered[:, :65] = True  # the left half
+
+    assert (finder.find(features[0], frames[0]).points[:, 0] < 65).any()
+    points = finder.find(features[0], frames[0], covered).points
+    assert len(points) > 0
+    assert (points[:, 0] >= 65).all()
+
+
 def test_masks_that_lie_mostly_on_covered_pixels_are_left_out(
     network: Sam2Network, features: list[FrameFeatures], frames: np.ndarray
 ):

@@ -44,7 +44,10 @@ def test_the_number_that_fits_is_the_largest_whose_need_fits(chunk: int, free: i
 
 def test_one_object_of_sam2_at_1024_pixels_is_remembered_by_three_and_a_half_mebibytes_and_its_pointers():
     sizes = {"hidden_size": 256, "memory_size": 64, "num_memories": 7, "num_pointers": 16}
-    network: Any = SimpleNamespace(grid_size=(64, 64), logit_size=(256, 256), dtype=torch.float32, **sizes)
+    network: Any = SimpleNamespace(
+        grid_size=(64, 64), logit_size=(256, 256), dtype=torch.float32, feed_forward_size=2048, **sizes
+    )
+    network.memory_length = lambda grid: grid[0] * grid[1]
 
     memory = tracking_memory(network)
 

@@ -188,6 +188,14 @@ def test_several_new_objects_come_best_first(film):
     assert tracks.entered.rows.tolist() == [1, 3, 0]
 
 
+def test_no_more_objects_enter_than_there_are_places(film):
+    film.matcher.max_objects = 3
+    film.start(square(12, 12))
+    tracks = film.step([square(0, 0), square(22, 0), square(12, 12), square(0, 22)], iou=[0.7, 0.95, 0.9, 0.8])
+    assert_rows(tracks, square(12, 12), square(22, 0), square(0, 22))
+    assert film.step([square(0, 0), square(22, 0), square(12, 12), square(0, 22)]).entered is None
+
+
 def test_a_candidate_inside_tracks_is_no_new_object(film):
     whole, part = square(4, 4, 16, 16), square(6, 6, 4, 4)
     film.start(whole)
@@ -323,6 +331,19 @@ def test_only_every_kth_frame_is_matched_and_prompts_bridge_the_others(network):
         assert_rows(film.step([square(5, 4), square(20, 20)]), square(7, 4), None)
     assert [len(asked) for asked in follower.asked] == [1, 1]  # empty rows are not asked for
     assert_rows(film.step([square(8, 4), square(20, 20)]), square(8, 4), None, square(20, 20))
+
+
+def test_a_track_lost_between_two_looks_is_looked_for_at_the_next_one(network):
+    film = Film(network, replace(PLAIN, patience=2), between=Follower(square(0, 0, 0)), every=5)
+    film.start(square(4, 4))
+    for _ in range(4):  # frames 1 to 4 are without automatic masks, and the prompt loses the object in the first
+        assert not masks_of(film.step([])).any()
+    tracks = film.step([square(4, 4)])
+    assert_rows(tracks, square(4, 4))
+    assert tracks.entered is None
+    for _ in range(9):  # frames 6 to 14, with a look in vain in frame 10
+        film.step([])
+    assert_rows(film.step([square(4, 4)]), None, square(4, 4))
 
 
 def test_frames_between_equal_prompt_propagation(features, masks):

@@ -36,6 +36,17 @@ def test_pixels_of_the_models_own_size_are_scaled_and_normalised_only(network: S
         assert pixels[0, channel, 5, 7] == pytest.approx((value - PIXEL_MEAN[channel]) / PIXEL_STD[channel], abs=1e-6)
 
 
+def test_pictures_for_sam_3_are_scaled_to_between_minus_one_and_one(monkeypatch: pytest.MonkeyPatch):
+    model = tiny_network(64).model
+    monkeypatch.setattr(model.config, "model_type", "sam3_tracker_video")
+    frame = torch.zeros(1, 64, 64, 3, dtype=torch.uint8)
+    frame[0, 5, 7] = torch.tensor([255, 51, 0], dtype=torch.uint8)
+
+    pixels = Sam2Network(model).pixels(frame)
+
+    torch.testing.assert_close(pixels[0, :, 5, 7], torch.tensor([1.0, -0.6, -1.0]))
+
+
 def test_resized_pixels_are_antialiased_and_not_rounded_to_whole_levels(network: Sam2Network):
     frame = torch.full((1, 128, 256, 3), 10, dtype=torch.uint8)
     frame[:, :, 1::2] = 11  # columns of 10 and 11, shrunk to half: 10.5 everywhere but at the ends
@@ -100,6 +111,19 @@ def test_decoding_many_prompts_equals_decoding_each(network: Sam2Network, featur
     assert (together.tokens.shape, together.object_score.shape) == ((5, 4, 128), (5,))
     assert (together.logits[0] - together.logits[1]).abs().mean() > 0.1  # else the comparison says nothing
     assert ((together.iou > 0) & (together.iou < 1)).all()
+
+
+def test_a_prompt_pixel_that_is_half_inside_counts_as_inside(network: Sam2Network):
+    masks = torch.zeros(2, 256, 256, dtype=torch.bool)
+    masks[0, :, 129:] = (
+        True  # halving weighs four columns by 1, 3, 3 and 1 eighths; of 127..130 the last two are inside
+    )
+    masks[1, :, 130] = True  # of 129..132 only one
+
+    prompt, _ = network.prompt_masks(masks)
+
+    assert (prompt[0, 64].sum(), prompt[0, 64, 63:65].tolist()) == (64, [0, 1])
+    assert not prompt[1].any()
 
 
 def test_features_without_memory_carry_the_embedding_that_says_so(network: Sam2Network, features: list[FrameFeatures]):
@@ -243,19 +267,30 @@ def test_sharing_the_image_over_prompts_gives_the_bits_of_expanding_it_first(
         assert torch.equal(found, expected)
 
 
-def test_the_mask_decoder_equals_that_of_transformers(network: Sam2Network, features: list[FrameFeatures]):
-    low, points = network.without_memory(features[0].low), torch.rand(5, 2) * 128
+SHAPES = [(128, 128), (64, 128), (128, 64)]
+
+
+def network_of(size: tuple[int, int]) -> Sam2Network:
+    network = tiny_network(128)
+    network.set_image_size(size)
+    return network
+
+
+@pytest.mark.parametrize("size", SHAPES)
+def test_the_mask_decoder_equals_that_of_transformers(size: tuple[int, int]):
+    network, points = network_of(size), torch.rand(5, 2) * 64
     with torch.inference_mode():
-        tokens = network.embed_points(points)
-        found = network.decode(low, features[0], tokens, network.no_mask())
+        features = network.encode(network.pixels(torch.from_numpy(moving_frames(1))))
+        low, tokens = network.without_memory(features.low), network.embed_points(points)
+        found = network.decode(low, features, tokens, network.no_mask())
 
         logits, iou, sam_tokens, score = network.model.mask_decoder(
             image_embeddings=low,
             image_positional_embeddings=network.model.get_image_wide_positional_embeddings(),
             sparse_prompt_embeddings=tokens[None],
-            dense_prompt_embeddings=network.no_mask().expand(1, -1, 8, 8),
+            dense_prompt_embeddings=network.no_mask().expand(1, -1, *network.grid_size),
             multimask_output=True,
-            high_resolution_features=[features[0].high, features[0].mid],
+            high_resolution_features=[features.high, features.mid],
         )
 
     assert torch.equal(found.logits[:, 1:], logits[0])
@@ -264,23 +299,30 @@ def test_the_mask_decoder_equals_that_of_transformers(network: Sam2Network, feat
     assert torch.equal(found.object_score, score[0, :, 0])
 
 
-def test_looking_around_once_for_all_objects_equals_transformers_memory_attention(network: Sam2Network):
-    spatial, pointers, low = noise(1, 3, 2, 64, 64), noise(2, 3, 2, 128), noise(3, 1, 128, 8, 8)
+@pytest.mark.parametrize("size", SHAPES)
+def test_looking_around_once_for_all_objects_equals_transformers_memory_attention(size: tuple[int, int]):
+    network = network_of(size)
+    height, width = network.grid_size
+    cells = height * width
+    spatial, pointers, low = noise(1, 3, 2, cells, 64), noise(2, 3, 2, 128), noise(3, 1, 128, height, width)
     with torch.inference_mode():
-        positions = network.memory_positions((8, 8), [0, 1], [5, 1])
         found = network.attend(low, spatial, [0, 1], pointers, [5, 1])
 
+        sine = network.model.memory_encoder.position_encoding(torch.Size((1, 64, height, width)), "cpu", torch.float32)
+        ages = network.model.memory_temporal_positional_encoding[[-1, 0], 0]  # (2, 1, 64), for ages 0 and 1
+        positions = (sine.flatten(2).transpose(1, 2) + ages).flatten(0, 1)
+        positions = torch.cat([positions, network._pointer_positions([5, 1]).repeat_interleave(2, dim=0)])
         memory = torch.cat([spatial.flatten(1, 2), pointers.reshape(3, -1, 64)], dim=1)
-        cells = network.model.vision_encoder.neck.position_encoding(torch.Size((3, 128, 8, 8)), "cpu", torch.float32)
+        sine = network.model.vision_encoder.neck.position_encoding(torch.Size((3, *low.shape[1:])), "cpu", low.dtype)
         expected = network.model.memory_attention(
             current_vision_features=low.flatten(2).permute(2, 0, 1).expand(-1, 3, -1),
-            current_vision_position_embeddings=cells.flatten(2).permute(2, 0, 1),
+            current_vision_position_embeddings=sine.flatten(2).permute(2, 0, 1),
             memory=memory.transpose(0, 1),
             memory_posision_embeddings=positions[:, None].expand(-1, 3, -1),
             num_object_pointer_tokens=4,
         )
 
-    assert torch.equal(found, expected.reshape(3, 64, 128).transpose(1, 2).reshape(3, 128, 8, 8))
+    assert torch.equal(found, expected.reshape(3, cells, 128).transpose(1, 2).reshape(3, 128, height, width))
 
 
 def test_the_form_for_compilers_rotates_as_the_complex_one(network: Sam2Network, monkeypatch: pytest.MonkeyPatch):

@@ -87,6 +87,19 @@ def test_a_box_reaches_from_the_first_to_the_last_pixel_and_a_click_to_a_cells_c
     assert seen["sparse"].shape == (1, 4, network.hidden_size)  # and the padding token
 
 
+def test_a_click_alone_prompts_as_on_a_picture_without_memory(network, features):
+    logits = torch.full((1, 32, 32), -5.0)
+    logits[0, 4:7, 8:11] = 5.0  # innermost cell (9, 5), whose middle is 9.5 x 5.5 cells of 4 pixels
+    click = torch.tensor([[9.5 * 4 - 0.5, 5.5 * 4 - 0.5]])
+
+    with torch.inference_mode():
+        found = prompt_decoder(network, features[0], logits, PromptParts(mask=False, box=False))
+        low = network.without_memory(features[0].low)
+        expected = network.decode(low, features[0], network.embed_points(click), network.no_mask())
+
+    assert torch.equal(found.logits, expected.logits)
+
+
 def test_mask_prompts_are_clamped_to_32(monkeypatch):
     logits = torch.tensor([-1024.0, -32.5, -3.0, 33.0])[:, None, None].expand(4, 32, 32)
     seen = asked(tiny_network(), monkeypatch, PromptParts(box=False, point=False), logits)

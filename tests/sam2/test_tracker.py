@@ -6,6 +6,7 @@ from sam2vss.errors import SettingsError, ShapeError
 from sam2vss.interfaces import MaskletTracker
 from sam2vss.sam2.candidates import enlarge
 from sam2vss.sam2.finder import MaskFinder
+from sam2vss.sam2.match import FrameMatcher
 from sam2vss.sam2.model import FrameFeatures, Sam2Network
 from sam2vss.sam2.prompts import PromptPropagator
 from sam2vss.sam2.propagate import MemoryPropagator
@@ -191,6 +192,16 @@ def test_fast_windows_hold_the_automatic_masks_and_what_was_matched(network: Sam
     assert not window.stack(0)[5:].any()  # those that enter later have no mask yet
     assert window.stack(3).any()
     assert len(ticks) == 4
+
+
+def test_fast_mode_matches_with_the_finders_thresholds(network: Sam2Network):
+    finder = MaskFinder(network, points=5, pred_iou=0.1, stability=0.2, stability_offset=0.3, box_nms=0.4)
+
+    matcher = Sam2Tracker(finder, mode="fast", match_every=3, chunk=7)._propagator((9, 9))
+
+    assert isinstance(matcher, FrameMatcher)
+    assert (matcher.points, matcher.pred_iou, matcher.stability) == (5, 0.1, 0.2)
+    assert (matcher.stability_offset, matcher.box_nms, matcher.every, matcher.between.chunk) == (0.3, 0.4, 3, 7)
 
 
 def test_prompts_follow_masks_by_the_decoder_alone(network: Sam2Network, frames: np.ndarray, features):

@@ -27,6 +27,7 @@ class OracleNetwork:
 
     device = torch.device("cpu")
     dtype = torch.float32
+    grid_size = SIZE
 
     def pixels(self, frames: torch.Tensor) -> torch.Tensor:
         return frames
@@ -77,6 +78,24 @@ class OraclePropagator:
         objects = features.low[0]
         logits = torch.stack([20.0 * (objects == number) - 10 for number in self.numbers] or [torch.zeros(SIZE)])
         return Tracks(logits[: len(self.numbers)], torch.ones(len(self.numbers)))
+
+
+@dataclass(frozen=True)
+class Account(Savings):
+    """Keeps what it is told: the frame of the window, and how many masklets the window has."""
+
+    told: list[tuple[int, int]] = field(default_factory=list)
+
+    def choose(
+        self,
+        selection: Selection,
+        labels: np.ndarray | None,
+        ignore_index: int,
+        seed_time: int = 0,
+        num_followed: int = 0,
+    ) -> torch.Tensor:
+        self.told.append((seed_time, num_followed))
+        return super().choose(selection, labels, ignore_index, seed_time, num_followed)
 
 
 class OracleTracker(Sam2Tracker):
@@ -219,9 +238,47 @@ def test_savings_choose_among_the_masks_found():
     assert places(tracker.track(FRAMES, start=0)) == {0: [4, 8, 12, None, None, None]}  # equal areas: better IoU first
 
 
+def test_the_budget_counts_masklets_of_both_directions():
+    tracker = OracleTracker(OracleFinder(), direction="both", discover=2, savings=Savings(max_masklets=2))
+
+    assert (
+        len(places(tracker.track(FRAMES, start=0))) == 2
+    )  # 1 and 3 in the middle; 2, found on the way back, is too many
+
+
+def test_a_carried_window_is_searched_though_masks_are_matched_in_few_frames_only():
+    finder = OracleFinder()
+
+    class Tracker(OracleTracker):
+        def __init__(self) -> None:
+            super().__init__(finder, mode="fast", match_every=4)
+
+    _, second, third = follow_on(Tracker(), clip({}, {}, {1: 0}, {1: 1}, {1: 2, 2: 0}, {1: 3, 2: 1}), 2)
+
+    assert finder.seen == [[], [1], [2]]
+    assert len(places(second)) == 1
+    assert len(places(third)) == 2
+
+
+def test_savings_are_told_the_frame_and_all_masklets_of_the_window():
+    account = Account()
+
+    follow_on(OracleTracker(OracleFinder(), direction="both", discover=1, savings=account), FRAMES, 3)
+
+    # first window: both objects of its middle; second: object 2 (gone) and 1 are carried, 3 is found in its middle
+    assert account.told == [(1, 0), (2, 2), (0, 2), (1, 2), (2, 3), (0, 3)]
+
+
 def test_discovering_makes_no_sense_where_every_frame_is_looked_at():
     with pytest.raises(SettingsError, match=r"--discover .* --mode fast .* drop one"):
         Sam2Tracker(OracleFinder(), mode="fast", discover=4)
-    for finder in (OracleFinder(crop_layers=1), OracleFinder(min_area=5)):
+    for finder, savings in (
+        (OracleFinder(crop_layers=1), Savings()),
+        (OracleFinder(min_area=5), Savings()),
+        (OracleFinder(), Savings(contained=True)),
+        (OracleFinder(), Savings(settled=True)),
+    ):
         with pytest.raises(SettingsError, match=r"work on seed frames, and --mode fast .* leave them out"):
-            Sam2Tracker(finder, mode="fast")
+            Sam2Tracker(finder, mode="fast", savings=savings)
+    with pytest.raises(SettingsError, match="mode 'quick' is unknown, expected exact, fast, prompt"):
+        Sam2Tracker(OracleFinder(), mode="quick")

@@ -285,14 +285,20 @@ def test_other_kinds_of_models_are_named_and_refused(folder: Path):
         load_network(folder)
 
 
-def test_edgetam_is_refused_with_what_would_be_needed(folder: Path, monkeypatch: pytest.MonkeyPatch):
-    change_config(folder, model_type="edgetam_video")
+@pytest.mark.parametrize(
+    ("installed", "message"),
+    [((), r"timm and torchvision\. Install"), (("timm",), r"torchvision\."), (("timm", "torchvision"), r"ah\.")],
+)
+def test_packages_that_an_encoder_needs_are_named(
+    installed: tuple[str, ...], message: str, folder: Path, monkeypatch: pytest.MonkeyPatch
+):
+    def fail(*_: object, **__: object) -> None:
+        raise ImportError("ah")
 
-    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    with pytest.raises(WeightsError, match=r"EdgeTAM, which condenses .* need timm and torchvision besides"):
-        load_network(folder)
-    monkeypatch.setattr("importlib.util.find_spec", lambda name: name)
-    with pytest.raises(WeightsError, match=r"512 tokens by a network that this engine does not have\. Take a SAM 2"):
+    change_config(folder, model_type="edgetam_video")
+    monkeypatch.setattr("transformers.EdgeTamVideoModel.from_pretrained", fail)
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: name if name in installed else None)
+    with pytest.raises(WeightsError, match=rf"encoder needs what this machine lacks: {message}"):
         load_network(folder)
 
 
@@ -364,3 +370,12 @@ def test_a_checkpoint_of_metas_network_gives_its_outputs(
         enlarged = torch.nn.functional.interpolate(tracks.logits[:, None], size=frames.shape[1:3], mode="bilinear")
         torch.testing.assert_close(enlarged, expected, atol=1e-5, rtol=1e-5)
     assert np.ptp(expected.numpy()) > 0.1
+
+
+def test_weights_that_are_not_finite_are_refused(folder: Path):
+    weights = load_file(folder / "model.safetensors")
+    weights["memory_attention.layer_norm.weight"][3] = float("nan")
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+
+    with pytest.raises(WeightsError, match=r"memory_attention\.layer_norm\.weight with values that are not finite"):
+        load_network(folder)

@@ -149,7 +149,7 @@ class Candidates:
             boxes.append(mask_boxes(above(enlarged, 0.0)))
         score = torch.cat(scores)
         found = Survivors(logits, self.iou[rows], score, self.points[rows], rows, torch.cat(boxes))
-        return found[score >= stability]
+        return found[torch.nonzero(score >= stability)[:, 0]]  # a mask would make a GPU count it for every field
 
     def _check_floor(self, iou: float) -> None:
         if iou < self.floor:
@@ -241,7 +241,7 @@ def box_nms(boxes_xyxy: Tensor, scores: Tensor, threshold: float) -> Tensor:
         union = area[row] + area[row + 1 :] - overlap
         iou = np.divide(overlap, union, out=np.zeros_like(union), where=union > 0)
         is_alive[row + 1 :] &= iou <= np.float32(threshold)
-    return order[torch.from_numpy(is_alive).to(order.device)]
+    return order[torch.from_numpy(np.flatnonzero(is_alive)).to(order.device)]
 
 
 def grid_points(points_per_side: int, size: tuple[int, int]) -> Tensor:

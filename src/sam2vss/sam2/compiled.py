@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from ..errors import SettingsError
+from .edgetam import EdgeTamNetwork
 from .model import Decoded, FrameFeatures, Sam2Network
 from .positions import PositionTables
 
@@ -34,9 +35,14 @@ class CompiledNetwork(Sam2Network):
         network: The model, in evaluation mode.
         batch: Frames per run of the encoder besides 1; other numbers are encoded one by one.
         backend: Of `torch.compile`.
+
+    Raises:
+        SettingsError: If the network is EdgeTAM, whose operations differ.
     """
 
     def __init__(self, network: Sam2Network, batch: int = 4, backend: Backend = "inductor") -> None:
+        if isinstance(network, EdgeTamNetwork):
+            raise SettingsError("--compile knows SAM 2 and not EdgeTAM: leave it out, or take a SAM 2 model")
         super().__init__(network.model)
         self.input_size = network.input_size
         self.batch = batch

@@ -149,7 +149,7 @@ class CropCandidates:
         """Filter the candidates of one crop; boxes and points come in the frame's pixels."""
         crop, candidates = self.crops[number], self.candidates[number]
         found = candidates.survivors(iou, stability, offset, max_speck)
-        found = found[~is_cut_off(found.boxes_xyxy, crop, self.size)]
+        found = found[torch.nonzero(~is_cut_off(found.boxes_xyxy, crop, self.size))[:, 0]]
         found = found[box_nms(found.boxes_xyxy, found.predicted_iou, nms)]
         shift = crop.offset_xyxy(found.boxes_xyxy)
         rows = found.rows + sum(len(others) for others in self.candidates[:number])

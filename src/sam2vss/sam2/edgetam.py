@@ -1,8 +1,8 @@
 """EdgeTAM (arXiv 2501.07256): SAM 2 with a small encoder, whose memories are condensed before they are kept.
 
 A resampler turns the h*w cells of a spatial memory into latents, 512 whatever the frame's size: first 256 that belong
-to no place, then one for each window of a grid of 16 x 16. All else is `Sam2Network`: Meta's EdgeTAM predictor is its
-SAM 2 predictor.
+to no place, then one for each window of a grid of 16 x 16. All else is `Sam2Network`; objects are followed by the
+rules of Meta's SAM 2 predictor.
 """
 
 import math
@@ -45,12 +45,18 @@ class EdgeTamNetwork(Sam2Network):
         resampler, key_size = model.spatial_perceiver, tuple(model.config.memory_attention_rope_k_sizes)
         self.num_unplaced, num_placed = int(resampler.num_latents_1d), int(resampler.num_latents_2d)
         self.windows = math.isqrt(num_placed)  # per side
-        if not num_placed or key_size != (self.windows, self.windows) or self.windows**2 != num_placed:
+        if not self.num_unplaced or not self.windows or key_size != (self.windows, num_placed / self.windows):
             raise WeightsError(
-                f"this EdgeTAM makes {num_placed} latents with a place for a grid of {key_size}, expected one for each "
-                "cell of a square. Take config.json and weights from one source."
+                f"config.json describes an EdgeTAM with {self.num_unplaced} latents without a place and {num_placed} "
+                f"on a grid of {key_size}, expected some without, and one for each cell of a square. Take a released "
+                "checkpoint."
             )
         self.num_latents = self.num_unplaced + num_placed
+
+    @property
+    def feed_forward_size(self) -> int:
+        """Hidden channels of the feed-forward networks in memory attention."""
+        return int(self.model.config.memory_attention_mlp_hidden_size)
 
     def memory_length(self, grid: tuple[int, int]) -> int:
         """Tokens of a spatial memory, whatever the grid."""
@@ -80,19 +86,23 @@ class EdgeTamNetwork(Sam2Network):
 
 
 def condense(resampler: Any, cells: Tensor, positions: Tensor, grid: tuple[int, int]) -> Tensor:
-    """Condense spatial memories (P, h*w, 64) to latents (P, K, 64), first those without a place.
-
-    The latter look at all cells and their positions (1, h*w, 64); each of the others at one window of cells, of which
-    there are as many per row as per column. transformers' own code condenses one memory at a time.
+    """Condense the spatial memories of P objects; transformers' own code condenses one at a time.
 
     Args:
         resampler: The `spatial_perceiver` module.
+        cells: Memories (P, h*w, 64).
+        positions: Of their cells (1, h*w, 64).
+        grid: (h, w).
+
+    Returns:
+        Latents (P, K, 64): those without a place, which look at all cells, and after them those with a place, each of
+        which looks at one window of cells; there are as many windows per row as per column.
     """
     count, windows = len(cells), math.isqrt(len(resampler.latents_2d))
     sides = (windows, grid[0] // windows, windows, grid[1] // windows)
     tiles = cells.unflatten(1, sides).transpose(2, 3).flatten(3, 4).flatten(0, 2)  # (P * windows**2, cells of each, 64)
     placed = resampler.latents_2d.repeat(count, 1)[:, None]
-    unplaced = resampler.latents_1d.expand(count, -1, -1)
+    unplaced = resampler.latents_1d.repeat(count, 1, 1)
     for layer in resampler.layers:
         placed = layer(placed, tiles)
         unplaced = layer(unplaced, cells, positions.expand(count, -1, -1))

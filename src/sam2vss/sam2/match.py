@@ -33,7 +33,8 @@ class MatchSettings:
         keep_stability: The same for the stability score, taken at the logits' own size.
         rescue: Follow tracks that found no candidate as in frames without automatic masks, where that gives a similar
             mask: objects between the grid's points, for example.
-        patience: Frames that a track may stay unseen before it is given up.
+        patience: Frames that a track may stay unseen before it is given up. No track is given up before it was looked
+            for once, however rare automatic masks are.
         inertia: Share of the old velocity and appearance that a new sighting leaves, [0, 1].
         min_new_share: Share of a candidate's cells outside all tracks that it needs to open a track.
         min_new_area: The same cells as share of the picture.
@@ -65,6 +66,7 @@ class FrameMatcher:
         box_nms: Box IoU above which the worse of two new tracks is dropped.
         every: Find automatic masks on every so many frames only.
         chunk: Objects prompted at once, where `between` is not given.
+        max_objects: No new tracks are opened beyond so many, lost ones included; None: no limit.
         between: How objects are followed without automatic masks; default: a click on each, the answer that overlaps
             its mask most, which served best with the bundled weights.
         settings: Everything else.
@@ -81,6 +83,7 @@ class FrameMatcher:
         box_nms: float = 0.7,
         every: int = 1,
         chunk: int = 16,
+        max_objects: int | None = None,
         between: PromptPropagator | None = None,
         settings: MatchSettings | None = None,
         find: Finder = find_candidates,
@@ -92,6 +95,7 @@ class FrameMatcher:
         self.stability_offset = stability_offset
         self.box_nms = box_nms
         self.every = every
+        self.max_objects = max_objects
         self.between = between or PromptPropagator.by_clicks(network, chunk)
         self.settings = settings or MatchSettings()
         self.find = find
@@ -129,7 +133,7 @@ class FrameMatcher:
             logits = self._prompted(features, states, torch.nonzero(states.missing == 0)[:, 0])
             self.states = states.seen(logits, features.low, self.settings.inertia)
             return _tracks(logits)
-        alive = torch.nonzero(states.missing <= self.settings.patience)[:, 0]
+        alive = torch.nonzero(states.missing < self._never)[:, 0]
         predicted = states[alive].predicted_masks()
         candidates = self.find(self.network, features, self.size, self.points)
         logits = self._matched(features, states, alive, predicted, candidates)
@@ -143,7 +147,8 @@ class FrameMatcher:
 
     @property
     def _never(self) -> int:
-        return self.settings.patience + 1
+        """So many frames missing, a track is given up."""
+        return max(self.settings.patience + 1, self.every)
 
     def _born(self, features: FrameFeatures, masks: Tensor) -> TrackStates:
         _, logits = self.network.prompt_masks(masks.to(self.network.device))
@@ -192,7 +197,8 @@ class FrameMatcher:
             candidates, logits=candidates.logits[rows], iou=candidates.iou[rows], points=candidates.points[rows]
         )
         chosen = bare.select(self.pred_iou, self.stability, self.stability_offset, self.box_nms)
-        return replace(chosen, rows=rows[chosen.rows])
+        places = len(chosen) if self.max_objects is None else max(0, self.max_objects - len(logits))
+        return replace(chosen, rows=rows[chosen.rows])[:places]
 
 
 def _tracks(logits: Tensor, entered: Selection | None = None) -> Tracks:

@@ -3,7 +3,7 @@
 `Sam2Network` offers the five operations everything else is made of: encode frames, embed prompts, decode masks,
 attend to memories, write a memory. Objects are rows of a batch; nothing here loops over them. Reference semantics
 are those of Meta's `SAM2VideoPredictor` (sam2 repository, commit 2b90b9f), not of transformers' session API. Only this
-file, `attention.py`, `positions.py` and `sizes.py` know the insides of transformers' modules.
+file, `attention.py`, `positions.py`, `sizes.py` and `edgetam.py` know the insides of transformers' modules.
 """
 
 import math
@@ -120,6 +120,11 @@ class Sam2Network(nn.Module):
         """Side of the mask logits; for networks that work on squares."""
         assert self.logit_size[0] == self.logit_size[1], "not a square: ask for logit_size"
         return self.logit_size[0]
+
+    @property
+    def feed_forward_size(self) -> int:
+        """Hidden channels of the feed-forward networks in memory attention."""
+        return int(self.model.config.memory_attention_feed_forward_hidden_size)
 
     def memory_length(self, grid: tuple[int, int]) -> int:
         """Tokens of a spatial memory of a frame with (h, w) cells: one for each."""

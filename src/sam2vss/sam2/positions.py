@@ -18,7 +18,7 @@ class PositionTables:
         cells: For a frame's cells in memory attention, (1, h*w, D), in the model's dtype.
         memory: For the cells of a spatial memory, float32 (h*w, 64).
         rope: Rotary encoding of the cells in memory attention.
-        memory_rope: Of a spatial memory's.
+        memory_rope: Rotary encoding of the cells of a spatial memory.
     """
 
     image: Tensor

@@ -24,6 +24,11 @@ class MaskletRecorder:
         self._points: list[tuple[float, float]] = []
         self._num_new = 0
 
+    @property
+    def num_masklets(self) -> int:
+        """Masklets opened so far, carried ones included."""
+        return len(self._ids)
+
     def open(
         self, predicted_iou: np.ndarray, stability: np.ndarray, points: np.ndarray, ids: np.ndarray | None = None
     ) -> list[int]:

@@ -47,8 +47,12 @@ def tell_modules(model: Any, size: tuple[int, int], grid: tuple[int, int]) -> No
 def size_multiple(model: Any) -> int | None:
     """What each side must be a multiple of (32 in SAM 2); None if the encoder works at one size only (SAM 3).
 
-    Sides must hold whole cells of the encoder's coarsest stage and whole tiles of its position embedding.
+    Sides must hold whole cells of the encoder's coarsest stage and whole tiles of its position embedding; in EdgeTAM,
+    whose encoder is convolutional, whole cells for each window of its resampler (256 pixels).
     """
+    resampler = getattr(model, "spatial_perceiver", None)
+    if resampler is not None:
+        return int(model.config.prompt_encoder_config.patch_size) * math.isqrt(int(resampler.num_latents_2d))
     backbone = model.config.vision_config.backbone_config
     if not hasattr(backbone, "num_query_pool_stages"):
         return None

@@ -7,7 +7,7 @@ as in the paper.
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 import torch
@@ -62,22 +62,16 @@ class Sam2Tracker:
         chunk: int | None = None,
         on_frame: Callable[[], None] | None = None,
     ) -> None:
-        if mode == "fast" and (finder.crop_layers or finder.min_area):
-            raise SettingsError(
-                "--crop-layers and --min-mask-area work on seed frames, and --mode fast looks in every frame: pass "
-                "--mode exact or prompt, or leave them out"
-            )
-        if discover and mode == "fast":
-            raise SettingsError(
-                "--discover looks for new masks every few frames, and --mode fast does so in every frame: drop one"
-            )
+        savings = savings or Savings()
+        works_on_seeds = finder.crop_layers or finder.min_area or savings.contained or savings.settled
+        check_mode(mode, discover, bool(works_on_seeds))
         self.finder = finder
         self.mode = mode
         self.direction = direction
         self.discover = discover
         self.match_every = match_every
         self.knows_clicks_only = knows_clicks_only
-        self.savings = savings or Savings()
+        self.savings = savings
         self.chunk = chunk or _chunk_for(finder.network)
         self.on_frame = on_frame
 
@@ -110,16 +104,20 @@ class Sam2Tracker:
         if context.previous is not None and context.previous_frame is not None:
             self._carry(forward, context.previous, context.previous_frame)
             first = 0
+        seeds: tuple[FrameFeatures, torch.Tensor, list[int]] | None = None
         for t, features in enumerate(encode_ahead(self.network, frames[first:]), start=first):
             forward.step(t, features)
             if t >= seed_time and self._is_due(t - seed_time, forward):
                 found = self._find(forward, t, features, frames[t], context)
-                self._check_memory(len(forward.rows) + len(found) * (2 if t == seed_time > 0 else 1))
+                self._check_memory(len(forward.rows) + len(found))
                 rows = forward.open(t, features, found)
                 if t == seed_time > 0:
-                    backward.begin(features, found.masks, rows)
+                    seeds = features, found.masks, rows
             if t >= seed_time:
                 self._tick()
+        forward.propagator = None  # its memory goes before that of the way back begins
+        if seeds is not None:
+            backward.begin(*seeds)
         earlier = range(seed_time - 1, -1, -1)
         for t, features in zip(earlier, encode_ahead(self.network, frames[:seed_time][::-1]), strict=True):
             backward.step(t, features)
@@ -134,9 +132,12 @@ class Sam2Tracker:
             check_memory(self.network, num_objects, self.chunk, free_bytes(self.network.device))
 
     def _is_due(self, distance: int, way: "_Way") -> bool:
-        """Tell whether masks are looked for in a frame so far from the seed frame; matching does so by itself."""
+        """Tell whether masks are looked for in a frame so far from the seed frame.
+
+        Where carried masklets are matched with automatic masks in every frame, the seed frame was searched already.
+        """
         if distance == 0:
-            return not (self.mode == "fast" and way.has_begun)
+            return not (self.mode == "fast" and way.has_begun and self.match_every == 1)
         return self.discover > 0 and distance % self.discover == 0
 
     def _find(
@@ -144,7 +145,7 @@ class Sam2Tracker:
     ) -> Selection:
         covered = way.recorder.covered(t)
         found = self.finder.find(features, frame, covered if covered.any() else None)
-        return found[self.savings.choose(found, context.labels, context.ignore_index, t, len(way.rows))]
+        return found[self.savings.choose(found, context.labels, context.ignore_index, t, way.recorder.num_masklets)]
 
     def _carry(self, way: "_Way", previous: MaskletWindow, frame: np.ndarray) -> None:
         """Begin with the last masks of the window before; those that are empty there end."""
@@ -168,13 +169,14 @@ class Sam2Tracker:
         finder = self.finder
         return FrameMatcher(
             self.network,
-            finder.points,
-            finder.pred_iou,
-            finder.stability,
-            finder.stability_offset,
-            finder.box_nms,
-            self.match_every,
-            self.chunk,
+            points=finder.points,
+            pred_iou=finder.pred_iou,
+            stability=finder.stability,
+            stability_offset=finder.stability_offset,
+            box_nms=finder.box_nms,
+            every=self.match_every,
+            chunk=self.chunk,
+            max_objects=self.savings.max_masklets,
         )
 
     def _encode(self, frame: np.ndarray) -> FrameFeatures:
@@ -183,6 +185,27 @@ class Sam2Tracker:
     def _tick(self) -> None:
         if self.on_frame is not None:
             self.on_frame()
+
+
+def check_mode(mode: str, discover: int, works_on_seeds: bool) -> None:
+    """Raise `SettingsError` for options that do not go with a mode.
+
+    Args:
+        mode: See `Sam2Tracker`.
+        discover: See `Sam2Tracker`.
+        works_on_seeds: Whether crops, small regions or savings that look at seed frames only are asked for.
+    """
+    if mode not in get_args(Mode):
+        raise SettingsError(f"mode {mode!r} is unknown, expected {', '.join(get_args(Mode))}")
+    if mode == "fast" and works_on_seeds:
+        raise SettingsError(
+            "--crop-layers, --min-mask-area, --drop-contained and --skip-settled work on seed frames, and --mode fast "
+            "looks in every frame: pass --mode exact or prompt, or leave them out"
+        )
+    if mode == "fast" and discover:
+        raise SettingsError(
+            "--discover looks for new masks every few frames, and --mode fast does so in every frame: drop one"
+        )
 
 
 def _chunk_for(network: Sam2Network) -> int:
@@ -197,13 +220,14 @@ class _Way:
     """Frames passed in one direction: a propagator, and the recorder's row for each of its objects."""
 
     def __init__(self, propagator: Propagator, recorder: MaskletRecorder) -> None:
-        self.propagator = propagator
+        self.propagator: Propagator | None = propagator
         self.recorder = recorder
         self.rows: list[int] = []
         self.has_begun = False
 
     def begin(self, features: FrameFeatures, masks: torch.Tensor, rows: list[int]) -> None:
         """Follow objects, bool (K, H, W), from this frame on."""
+        assert self.propagator is not None
         if self.has_begun:
             self.propagator.add(features, masks)
         else:
@@ -220,7 +244,7 @@ class _Way:
 
     def step(self, t: int, features: FrameFeatures) -> None:
         """Follow all objects into frame `t`."""
-        if not self.has_begun:
+        if not self.has_begun or self.propagator is None:
             return
         tracks = self.propagator.step(features)
         if tracks.entered is not None:

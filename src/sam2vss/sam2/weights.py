@@ -15,18 +15,20 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..errors import WeightsError
+from ..errors import SettingsError, WeightsError
 from ..hub import quiet_transformers
+from .edgetam import EdgeTamNetwork
 from .meta_checkpoints import convert, listed, read_checkpoint, recognise, video_config
 from .model import Sam2Network
+from .sizes import fitting_size, size_multiple
 
 
 def load_network(path: Path, device: str = "cpu", dtype: torch.dtype = torch.float32) -> Sam2Network:
     """Load a network for inference.
 
     Args:
-        path: A folder with config.json and safetensors in transformers' format (SAM 2, SAM 2.1, the tracker of SAM 3),
-            or a `.pt` file as Meta released it (SAM 2, SAM 2.1; tiny, small, base-plus, large).
+        path: A folder with config.json and safetensors in transformers' format (SAM 2, SAM 2.1, EdgeTAM, the tracker
+            of SAM 3), or a `.pt` file as Meta released it (SAM 2, SAM 2.1; tiny, small, base-plus, large).
         device: Where the weights go.
         dtype: Their precision.
 
@@ -36,7 +38,10 @@ def load_network(path: Path, device: str = "cpu", dtype: torch.dtype = torch.flo
     """
     path = Path(path)
     model = _load_file(path, dtype) if path.is_file() else _load_folder(path, dtype)
-    return Sam2Network(model.to(device)).eval()
+    broken = [name for name, weight in model.named_parameters() if not torch.isfinite(weight).all()]
+    if broken:
+        raise WeightsError(f"{path} holds {listed(broken)} with values that are not finite: fetch the weights again")
+    return _network(model.to(device), path)
 
 
 def outline_network(path: Path) -> Sam2Network:
@@ -54,11 +59,24 @@ def outline_network(path: Path) -> Sam2Network:
     if path.is_file():
         model_class, config = Sam2VideoModel, video_config(recognise(_read_file(path), path))
         with torch.device("meta"):
-            return Sam2Network(model_class(config)).eval()
+            return _network(model_class(config), path)
     model_class = _model_class(path, _model_type(path))
     with _failing_as(path), quiet_transformers(), torch.device("meta"):
         config = model_class.config_class.from_pretrained(str(path), local_files_only=True)
-        return Sam2Network(model_class(config)).eval()
+        return _network(model_class(config), path)
+
+
+def _network(model: Any, path: Path) -> Sam2Network:
+    """Wrap one of transformers' models for inference."""
+    from transformers import EdgeTamVideoModel
+
+    network = EdgeTamNetwork(model) if isinstance(model, EdgeTamVideoModel) else Sam2Network(model)
+    if size_multiple(model) is not None:
+        try:
+            fitting_size(model, network.input_size)
+        except SettingsError as error:
+            raise WeightsError(f"{path} describes a network that cannot run: {error}") from error
+    return network.eval()
 
 
 def _load_file(file: Path, dtype: torch.dtype) -> Any:
@@ -115,6 +133,13 @@ def _failing_as(folder: Path) -> Iterator[None]:
     ) as error:
         reason = shorten(f"{type(error).__name__}: {error}", 400)
         raise WeightsError(f"{folder} cannot be loaded as a SAM 2 video model: {reason}") from error
+    except ImportError as error:  # the released EdgeTAM's encoder belongs to timm, which needs torchvision
+        absent = [name for name in ("timm", "torchvision") if importlib.util.find_spec(name) is None]
+        needed = " and ".join(absent) or shorten(str(error), 200)
+        raise WeightsError(
+            f"{folder} holds a network whose image encoder needs what this machine lacks: {needed}. Install that, or "
+            "take a SAM 2 or SAM 2.1 checkpoint."
+        ) from error
 
 
 def _stored_names(folder: Path) -> set[str]:
@@ -169,21 +194,16 @@ def _model_type(folder: Path) -> str:
 
 def _model_class(folder: Path, model_type: str) -> Any:
     """Choose transformers' class for a model type; it would take any other model for a SAM 2 without weights."""
-    from transformers import Sam2VideoModel, Sam3TrackerVideoModel
+    from transformers import EdgeTamVideoModel, Sam2VideoModel, Sam3TrackerVideoModel
 
     classes = {
         "sam2_video": Sam2VideoModel,
         "sam2": Sam2VideoModel,  # checkpoints serve videos and single images under either name
         "sam3_tracker_video": Sam3TrackerVideoModel,
         "sam3_video": Sam3TrackerVideoModel,  # detector and tracker in one folder: the tracker is taken out
+        "edgetam_video": EdgeTamVideoModel,
+        "edgetam": EdgeTamVideoModel,
     }
-    if model_type in ("edgetam", "edgetam_video"):
-        absent = [name for name in ("timm", "torchvision") if importlib.util.find_spec(name) is None]
-        need = f" (its encoder would need {' and '.join(absent)} besides, which this machine lacks)" if absent else ""
-        raise WeightsError(
-            f"{folder} holds EdgeTAM, which condenses each memory to 512 tokens by a network that this engine does not "
-            f"have{need}. Take a SAM 2 or SAM 2.1 checkpoint."
-        )
     if model_type not in classes:
         raise WeightsError(
             f"{folder} holds a model of type {model_type}, expected {', '.join(classes)}. Take a SAM 2 or SAM 2.1 "
