@@ -252,12 +252,12 @@ def test_options_and_presets_reach_the_tracker_and_the_record(command, place, mo
 
     monkeypatch.setattr(refiner, "load_tracker", load_tracker)
     words = ("--preset", "cpu", "--pred-iou", 0.5, "--vote", "frame", "--min-share", 0.25, "--overlap", "large-on-top",
-             "--direction", "both", "--match-every", 3, "--max-masklets", 9, "--skip-settled")  # fmt: skip
+             "--direction", "both", "--match-every", 3, "--max-masklets", 9)  # fmt: skip
     assert command(*toy_run(place, tmp_path / "run", "--no-overlay", *words)).code == 0
     masklets = given["masklets"]
     assert (masklets.points, masklets.pred_iou, masklets.window, masklets.stability) == (12, 0.5, 4, 0.8)
     assert (given["image_size"], given["device"], given["mode"]) == ((512, 512), "cpu", "fast")
-    assert given["follow"] == FollowSettings(direction="both", match_every=3, max_masklets=9, skip_settled=True)
+    assert given["follow"] == FollowSettings(direction="both", match_every=3, max_masklets=9)
     settings = info_of(tmp_path / "run")["settings"]
     assert settings["masklets"] == masklets.model_dump()
     assert settings["follow"] == given["follow"].model_dump()

@@ -217,6 +217,10 @@ def test_overlap_takes_what_is_most_like_the_mask_before(monkeypatch):
 def test_the_predicted_iou_that_counts_is_that_of_the_chosen_mask(monkeypatch):
     decoded = fake_decoded([0.25, 0.5, 0.75, 1.0], [0.9, 0.2, 0.9, 0.9])
     assert followed_rows(monkeypatch, decoded, "overlap") == (0, NO_OBJECT_LOGIT)
+    decoded = fake_decoded([0.25, 0.5, 0.75, 1.0], [0.2, 0.6, 0.9, 0.7])
+    assert followed_rows(monkeypatch, decoded, "single") == (0, NO_OBJECT_LOGIT)
+    decoded.logits[0, 0, 2] = 0.01  # unstable, so the best of the others is taken
+    assert followed_rows(monkeypatch, decoded, "single") == (6, 3.0)
 
 
 def test_clicks_alone_go_with_the_choice_by_overlap(network):
