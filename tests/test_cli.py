@@ -25,6 +25,7 @@ from sam2vss import cli, refiner
 from sam2vss.sam2.cost import tracking_cost
 from sam2vss.sam2.tracker import NANO_FOLDER
 from sam2vss.settings import FollowSettings
+from sam2vss.trackers.nothing import NoTracker
 from toy import ExactTracker, content_of_run
 
 SOURCE = Path(cli.__file__).parents[1]
@@ -140,9 +141,7 @@ def test_pictures_with_stored_labels_become_consistent(command, place, exact, tm
     for line in ("frames refined", "10", "windows", "masklets", "coverage", "report  ", "labels  "):
         assert line in answer.out
     assert "10/10" in answer.err
-    assert "mode fast (auto: quick on a CPU; --mode exact is the paper's) on cpu, float32; masklets: nano" in " ".join(
-        answer.err.split()
-    )
+    assert "mode exact on cpu, float32; masklets: nano" in answer.err
     assert "10/10" not in answer.out
 
 
@@ -153,6 +152,21 @@ def test_a_run_tells_how_it_came_about(whole, place):
     assert info["settings"]["segmenter"] is None
     assert set(info["weights"]) == {"sam2-nano/config.json", "sam2-nano/model.safetensors"}
     assert (info["device"], info["dtype"], info["status"]) == ("cpu", "float32", "done")
+
+
+def test_a_run_that_found_no_masklet_says_so(command, place, tmp_path, monkeypatch):
+    monkeypatch.setattr(refiner, "load_tracker", lambda *arguments, **options: NoTracker())
+    answer = command(*toy_run(place, tmp_path / "run", "--no-overlay"))
+    assert answer.code == 0
+    assert "no masklet was found, so the labels are those that came in" in " ".join(answer.err.split())
+
+
+def test_auto_is_exact_on_a_gpu_and_with_the_small_weights_and_else_fast(monkeypatch):
+    assert refiner.choose_mode("auto", "cpu", "sam2.1-large") == "fast"
+    assert refiner.choose_mode("auto", "cpu", "nano") == "exact"
+    monkeypatch.setattr(refiner, "choose_device", lambda name: "cuda:0")
+    assert refiner.choose_mode("auto", "auto", "sam2.1-large") == "exact"
+    assert refiner.choose_mode("prompt", "auto", "sam2.1-large") == "prompt"
 
 
 def test_without_a_tracker_the_base_labels_stay(command, place, tmp_path):
@@ -295,7 +309,8 @@ def test_a_dry_run_says_what_it_would_cost_and_writes_nothing(command, video, tm
     for masklets in (20, 40, 80):
         flops = sum(cost.window_flops(length, masklets) for length in (2, 2, 1))
         assert f"{masklets} masklets │ {flops / 1e12:.3g} TFLOP" in " ".join(answer.out.split())
-    fast = command("refine", video, "--out", "run", "--sam2", "nano", "--window", 2, "--match-every", 2, "--dry-run")
+    fast = command("refine", video, "--out", "run", "--sam2", "nano", "--window", 2, "--mode", "fast",
+                   "--match-every", 2, "--dry-run")  # fmt: skip
     assert "mode fast" in fast.out
     flops = sum(cost.fast_window_flops(length, 2, 40) for length in (2, 2, 1))
     assert f"40 masklets │ {flops / 1e12:.3g} TFLOP" in " ".join(fast.out.split())
@@ -525,6 +540,8 @@ def test_a_foreign_id_in_a_later_map_ends_the_run_as_incomplete(command, place, 
         (["--image-size", "512x100"], "--image-size 512x100: sides must be multiples of 32"),
         (["--tracker", "superpixels"], "superpixels is unknown, expected sam2, superpixel, stored:DIR or none"),
         (["--tracker", "stored"], "--tracker stored is unknown"),
+        (["--tracker", "none", "--mode", "exact"], "--mode exact says how SAM 2 follows masklets, and this is"),
+        (["--mode", "exact", "--discover", "4"], "--discover 4 never comes in windows of 4 frames"),
         (
             ["--tracker", "none", "--carry", "--discover", "3"],
             "--carry, --discover would do nothing with --tracker none",
@@ -532,9 +549,9 @@ def test_a_foreign_id_in_a_later_map_ends_the_run_as_incomplete(command, place, 
         (["--mode", "exact", "--match-every", "2"], "--match-every is for --mode fast, and this is mode exact"),
         (["--tracker", "stored:nowhere"], "nowhere does not exist, expected a folder of masklets"),
         (["--tracker", "stored:nowhere", "--dry-run"], "nowhere does not exist, expected a folder of masklets"),
-        (["--discover", "4", "--mode", "fast", "--dry-run"], "--discover looks for new masks every few frames"),
+        (["--discover", "2", "--mode", "fast", "--dry-run"], "--discover looks for new masks every few frames"),
         (["--drop-contained", "--mode", "fast"], "work on seed frames, and --mode fast looks in every frame"),
-        (["--discover", "4", "--mode", "fast"], "--discover looks for new masks every few frames"),
+        (["--discover", "2", "--mode", "fast"], "--discover looks for new masks every few frames"),
         (["--stability-offset", "inf"], "--stability-offset inf: Input should be a finite number"),
         (["--window", "9" * 23], "Input should be less than or equal to 100000"),
         (["--labels", "nowhere", "--dry-run"], "--labels nowhere does not exist"),

@@ -104,7 +104,7 @@ def refine(
         SAM 2 weights: alias, hub id, local folder, Meta's .pt file, or "nano" (bundled, small, for tests and demos).
     mode
         exact: SAM 2's memory, as in the paper. fast: masks of every frame, matched. prompt: SAM 2's decoder alone.
-        auto: exact on a GPU, fast on a CPU.
+        auto: exact on a GPU and with nano, else fast.
     preset
         A bundle of settings; single options override it. paper: exact. fast: mode fast. cpu: fast on small frames.
     image_size
@@ -158,7 +158,9 @@ def refine(
         if not clips:
             raise SettingsError(f"--shard {shard} has no clips: there are fewer clips than parts")
     place = _check_out(out, resume, overwrite)
-    mode = choose_mode(engine.mode, device)
+    if kind != "sam2" and mode != "auto":
+        raise SettingsError(f"--mode {mode} says how SAM 2 follows masklets, and this is --tracker {tracker}: drop one")
+    mode = choose_mode(engine.mode, device, sam2)
     _check_follow(follow, masklets, kind, mode)
     if stored:
         StoredMasklets(Path(stored))  # raises where there are none
@@ -253,6 +255,10 @@ def refine(
     if report_path is not None:
         print(f"report  {report_path}")
     print(f"labels  {out / 'labels'}")
+    if kind != "none" and not summary.masklets:
+        print_problem(
+            "no masklet was found, so the labels are those that came in; try a lower --pred-iou or --stability"
+        )
     for problem in summary.problems:
         print_problem(problem)
     return EXIT_INCOMPLETE if strict and summary.problems else EXIT_DONE
@@ -637,6 +643,10 @@ def _check_follow(follow: FollowSettings, masklets: MaskletSettings, tracker: st
         raise SettingsError(f"{options} would do nothing with --tracker {tracker}: leave it out, or use --tracker sam2")
     if tracker != "sam2":
         return
+    if follow.discover >= masklets.window:
+        raise SettingsError(
+            f"--discover {follow.discover} never comes in windows of {masklets.window} frames: pass a smaller number"
+        )
     works_on_seeds = masklets.crop_layers or masklets.min_mask_area or follow.drop_contained or follow.skip_settled
     check_mode(mode, follow.discover, bool(works_on_seeds))
     if mode != "fast" and follow.match_every != 1:
@@ -646,7 +656,7 @@ def _check_follow(follow: FollowSettings, masklets: MaskletSettings, tracker: st
 def _first_line(kind: str, sam2: str, tracker: str, mode: str, is_auto: bool, device: str, dtype: str) -> str:
     if kind != "sam2":
         return f"masklets: {tracker}; base labels on {device}, {dtype}"
-    why = " (auto: quick on a CPU; --mode exact is the paper's)" if is_auto and mode == "fast" else ""
+    why = " (auto: exact SAM 2 is slow on a CPU; --mode exact is the paper's)" if is_auto and mode == "fast" else ""
     return f"mode {mode}{why} on {device}, {dtype}; masklets: {sam2}"
 
 

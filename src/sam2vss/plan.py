@@ -35,7 +35,7 @@ def print_plan(
     from .sam2.cost import probe_speed, tracking_cost
 
     device = choose_device(device)
-    mode = choose_mode(engine.mode, device)
+    mode = choose_mode(engine.mode, device, sam2)
     cost = tracking_cost(find_sam2(sam2).path, masklets.points, engine.image_size)
     speed = probe_speed(device)
     rows = [["if a window has", "operations", "time", "state"]]

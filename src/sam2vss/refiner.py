@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 
 Source = str | Path | Sequence[str | Path] | np.ndarray
 
+NANO_NAMES = ("nano", "sam2-nano")
+
 
 class Refiner:
     """Refines base labels with a masklet tracker.
@@ -86,7 +88,7 @@ class Refiner:
             follow: How masklets live on from frame to frame and from window to window; default: the paper's.
             votes: Voting and painting; default: the paper's.
             mode: "exact" (memory, the paper's), "fast" (masks of every frame, matched), "prompt" (decoder only), or
-                "auto": exact on a GPU, fast on a CPU.
+                "auto": exact on a GPU and with "nano", else fast.
             image_size: Side of the square that frames are stretched to, or (height, width); default: the model's own.
             device: "auto", "cpu", "cuda", ...
             dtype: "auto" (float32 on a CPU, bfloat16 elsewhere), "fastest", "float32", "bfloat16", "float16".
@@ -227,18 +229,18 @@ def find_sam2(name: str | Path) -> ModelLocation:
     if not isinstance(name, str | Path):
         raise SettingsError(f"sam2 is {_type_name(name)}, expected an alias, a hub id or a folder")
     name = str(name)
-    if name in ("nano", "sam2-nano"):
+    if name in NANO_NAMES:
         return local_model(NANO_FOLDER, "sam2-nano")
     return resolve_model(name, {"nano": str(NANO_FOLDER), **SAM2_ALIASES}, checkpoint_suffixes=(".pt",))
 
 
-def choose_mode(mode: Mode, device: str) -> Literal["exact", "fast", "prompt"]:
-    """Return the mode that "auto" stands for on a device: exact on a GPU, fast on a CPU."""
+def choose_mode(mode: Mode, device: str, sam2: str | Path) -> Literal["exact", "fast", "prompt"]:
+    """Return the mode that "auto" stands for: exact on a GPU and for the small nano weights, else fast."""
     if mode not in get_args(Mode):
         raise SettingsError(f"mode {mode!r} is unknown, expected {', '.join(get_args(Mode))}")
     if mode != "auto":
         return mode
-    return "fast" if choose_device(device) == "cpu" else "exact"
+    return "fast" if choose_device(device) == "cpu" and str(sam2) not in NANO_NAMES else "exact"
 
 
 def load_tracker(
@@ -294,7 +296,7 @@ def load_tracker(
     )
     return Sam2Tracker(
         finder,
-        choose_mode(mode, device),
+        choose_mode(mode, device, location.id),
         direction=follow.direction,
         discover=follow.discover,
         match_every=follow.match_every,

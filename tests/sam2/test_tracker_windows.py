@@ -104,7 +104,7 @@ class OracleTracker(Sam2Tracker):
     def _propagator(self, size: tuple[int, int]) -> OraclePropagator:
         return OraclePropagator()
 
-    def _check_memory(self, num_objects: int) -> None:
+    def _check_memory(self, num_new: int) -> None:
         """An oracle needs none."""
 
 

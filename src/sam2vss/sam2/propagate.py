@@ -96,7 +96,7 @@ class MemoryPropagator:
             return self._nothing()
         network = self.network
         tracks, pointers, memories = [], [], []
-        for part in masks.split(self.chunk):
+        for part in masks.to(network.device).split(self.chunk):
             prompt, logits = network.prompt_masks(part)
             has_mask = prompt.flatten(1).any(1)
             score = has_mask.float() * MASK_PROMPT_SCALE + MASK_PROMPT_BIAS

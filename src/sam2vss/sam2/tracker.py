@@ -109,7 +109,7 @@ class Sam2Tracker:
             forward.step(t, features)
             if t >= seed_time and self._is_due(t - seed_time, forward):
                 found = self._find(forward, t, features, frames[t], context)
-                self._check_memory(len(forward.rows) + len(found))
+                self._check_memory(len(found))
                 rows = forward.open(t, features, found)
                 if t == seed_time > 0:
                     seeds = features, found.masks, rows
@@ -117,19 +117,22 @@ class Sam2Tracker:
                 self._tick()
         forward.propagator = None  # its memory goes before that of the way back begins
         if seeds is not None:
+            self._check_memory(len(seeds[1]))
             backward.begin(*seeds)
         earlier = range(seed_time - 1, -1, -1)
         for t, features in zip(earlier, encode_ahead(self.network, frames[:seed_time][::-1]), strict=True):
             backward.step(t, features)
             if self._is_due(seed_time - t, backward):
-                backward.open(t, features, self._find(backward, t, features, frames[t], context))
+                found = self._find(backward, t, features, frames[t], context)
+                self._check_memory(len(found))
+                backward.open(t, features, found)
             self._tick()
         return recorder.finish()
 
-    def _check_memory(self, num_objects: int) -> None:
-        """Raise before so many objects are followed by memory if they will not fit; they exist only from then on."""
-        if self.mode == "exact":
-            check_memory(self.network, num_objects, self.chunk, free_bytes(self.network.device))
+    def _check_memory(self, num_new: int) -> None:
+        """Raise before so many more objects are followed by memory if they will not fit beside what is there."""
+        if self.mode == "exact" and num_new:
+            check_memory(self.network, num_new, self.chunk, free_bytes(self.network.device))
 
     def _is_due(self, distance: int, way: "_Way") -> bool:
         """Tell whether masks are looked for in a frame so far from the seed frame.
@@ -158,6 +161,7 @@ class Sam2Tracker:
             previous.points[is_alive],
             previous.ids[is_alive],
         )
+        self._check_memory(len(masks))
         way.begin(self._encode(frame), masks, rows)
 
     def _propagator(self, size: tuple[int, int]) -> Propagator:
