@@ -37,7 +37,7 @@ def trackers() -> dict[str, Callable]:
             super().__init__(finder, "prompt")
             self.parts, self.choice = parts, choice
 
-        def _propagator(self, size: tuple[int, int]) -> PromptPropagator:
+        def _propagator(self) -> PromptPropagator:
             return PromptPropagator(self.network, self.chunk, self.parts, self.choice)
 
     class SameSeeds(MaskFinder):

@@ -197,7 +197,7 @@ def test_fast_windows_hold_the_automatic_masks_and_what_was_matched(network: Sam
 def test_fast_mode_matches_with_the_finders_thresholds(network: Sam2Network):
     finder = MaskFinder(network, points=5, pred_iou=0.1, stability=0.2, stability_offset=0.3, box_nms=0.4)
 
-    matcher = Sam2Tracker(finder, mode="fast", match_every=3, chunk=7)._propagator((9, 9))
+    matcher = Sam2Tracker(finder, mode="fast", match_every=3, chunk=7)._propagator()
 
     assert isinstance(matcher, FrameMatcher)
     assert (matcher.points, matcher.pred_iou, matcher.stability) == (5, 0.1, 0.2)

@@ -101,7 +101,7 @@ class Account(Savings):
 class OracleTracker(Sam2Tracker):
     """The real tracker with the oracle's propagator."""
 
-    def _propagator(self, size: tuple[int, int]) -> OraclePropagator:
+    def _propagator(self) -> OraclePropagator:
         return OraclePropagator()
 
     def _check_memory(self, num_new: int) -> None:

@@ -99,7 +99,7 @@ class Sam2Tracker:
     def _track(self, frames: np.ndarray, start: int, context: WindowContext) -> MaskletWindow:
         recorder = MaskletRecorder(Window(start, len(frames)), (frames.shape[1], frames.shape[2]))
         seed_time = len(frames) // 2 if self.direction == "both" else 0
-        forward, backward = (_Way(self._propagator(recorder.size), recorder) for _ in range(2))
+        forward, backward = (_Way(self._propagator(), recorder) for _ in range(2))
         first = seed_time
         if context.previous is not None and context.previous_frame is not None:
             self._carry(forward, context.previous, context.previous_frame)
@@ -164,7 +164,7 @@ class Sam2Tracker:
         self._check_memory(len(masks))
         way.begin(self._encode(frame), masks, rows)
 
-    def _propagator(self, size: tuple[int, int]) -> Propagator:
+    def _propagator(self) -> Propagator:
         if self.mode == "exact":
             return MemoryPropagator(self.network, self.chunk)
         if self.mode == "prompt":
