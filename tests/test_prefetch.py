@@ -1,5 +1,6 @@
 """Reading ahead in a thread: order, bounds, errors in their place, and no thread left behind."""
 
+import signal
 import threading
 import time
 from contextlib import closing
@@ -127,16 +128,18 @@ def test_an_interrupt_while_waiting_reaches_the_consumer_and_the_thread_ends():
     items = decode_ahead(slow())
     assert next(items) == 0
     timer = threading.Timer(0.05, lambda: (_interrupt_main(), time.sleep(0.05), may_go_on.set()))
-    timer.start()
-    with pytest.raises(KeyboardInterrupt):
-        next(items)
-    timer.join()
+    handler = signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background is begun without one
+    try:
+        timer.start()
+        with pytest.raises(KeyboardInterrupt):
+            next(items)
+        timer.join()
+    finally:
+        signal.signal(signal.SIGINT, handler)
     assert reading_threads() == []
 
 
 def _interrupt_main() -> None:
-    import signal
-
     signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
 
 
