@@ -228,8 +228,10 @@ def test_the_bundled_network_refines_arrays(nano):
 
 def test_refine_in_one_call_equals_a_loaded_refiner(nano):
     masklets = sam2vss.MaskletSettings(window=3, points=3, pred_iou=0.0, stability=0.0)
-    windows = sam2vss.refine(FRAMES[:1], labels=NOISY[:1], sam2="nano", masklets=masklets, device="cpu")
+    windows = sam2vss.refine(FRAMES[:1], labels=NOISY[:1], sam2="nano", masklets=masklets, image_size=128, device="cpu")
     (window,) = windows
+    (expected,) = nano.refine(FRAMES[:1], labels=NOISY[:1])
+    assert np.array_equal(window.labels, expected.labels)
     assert window.labels.shape == (1, 24, 36)
     assert sam2vss.refine(FRAMES, labels=NOISY, sam2="no such model") is not None  # nothing is loaded before the first
     with pytest.raises(WeightsError, match="'no such model' is neither a known name"):

@@ -172,12 +172,20 @@ def refine(
     follow: FollowSettings | None = None,
     votes: VoteSettings | None = None,
     mode: Mode = "exact",
+    image_size: int | tuple[int, int] | None = None,
     device: str = "auto",
     dtype: str = "auto",
 ) -> Iterator[Refinement]:
     """Refine one clip in one call; see `Refiner.from_pretrained` and `Refiner.refine` for arguments and errors."""
     refiner = Refiner.from_pretrained(
-        sam2, masklets=masklets, follow=follow, votes=votes, mode=mode, device=device, dtype=dtype
+        sam2,
+        masklets=masklets,
+        follow=follow,
+        votes=votes,
+        mode=mode,
+        image_size=image_size,
+        device=device,
+        dtype=dtype,
     )
     yield from refiner.refine(source, labels, label_set)
 
