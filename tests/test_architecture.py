@@ -15,7 +15,7 @@ SOURCE = Path(__file__).resolve().parents[1] / "src" / PACKAGE
 LOWEST = {"types", "errors", "interfaces", "settings"}
 PURE = LOWEST | {"mask_runs", "voting", "metrics", "flow", "smoothing", "prefetch"}
 FILES = LOWEST | {"versions", "devices", "files", "images", "videos", "media", "hub", "overlay", "masklet_files"}
-RUN_FOLDER = {"records", "run_info", "artifacts"}
+RUN_FOLDER = {"records", "run_info", "run_files", "artifacts"}
 ADAPTERS = RUN_FOLDER | {"segmenters", "trackers", "datasets", "sam2"}
 METHOD = PURE | FILES | ADAPTERS | {"pipeline", "evaluate"}
 MAY_IMPORT: dict[str, set[str]] = {
@@ -43,7 +43,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     # models, data sets, run folders; none knows another
     "records": FILES,
     "run_info": FILES,
-    "artifacts": FILES | {"records", "run_info"},
+    "run_files": FILES | {"run_info"},
+    "artifacts": FILES | {"records", "run_info", "run_files"},
     "segmenters": FILES,
     "trackers": FILES | {"flow", "mask_runs"},
     "datasets": FILES,

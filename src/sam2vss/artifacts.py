@@ -15,8 +15,7 @@ import json
 import logging
 import os
 import zlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,9 +25,6 @@ from .errors import RunError, ShapeError
 from .files import (
     atomic_write_bytes,
     atomic_write_json,
-    is_temporary,
-    is_temporary_of,
-    link_targets,
     release_lock,
     safe_name,
     sha256_of,
@@ -41,7 +37,17 @@ from .images import encode_jpeg, encode_label_map
 from .masklet_files import encode_masklets, masklet_path
 from .media import ClipSource
 from .records import WindowRecord
-from .run_info import FORMAT_VERSION, as_json, describe, differences, is_ours, new_info, now, read_info
+from .run_files import (
+    FRAME_FOLDERS,
+    LOCK,
+    WINDOW_FOLDER,
+    clip_names,
+    is_passing,
+    read_own_run,
+    remove_run,
+    remove_temporaries,
+)
+from .run_info import FORMAT_VERSION, as_json, describe, differences, new_info, now, read_info
 from .types import LabelSpace, MaskletWindow
 
 __all__ = [
@@ -56,12 +62,7 @@ __all__ = [
 ]
 
 STATUSES = ("running", "done", "incomplete")
-_FOLDERS = ("labels", "base", "truth", "preview", "masklets", "overlay")
-_FRAME_FOLDERS = {"labels": ".png", "base": ".png", "truth": ".png", "preview": ".jpg"}
-_WINDOW_FOLDER = "masklets"
 _PNG_END = b"\0\0\0\0IEND\xaeB`\x82"  # the last chunk of every PNG file
-_FILES = ("scores.json", "report.html", "windows.jsonl", "run.json")  # the last two say what is ours: removed last
-_LOCK = ".run.lock"
 
 logger = logging.getLogger(__name__)
 
@@ -133,25 +134,25 @@ class RunFolder:
         try:
             if out.exists() and not out.is_dir():
                 raise RunError(f"{out} is a file, expected a folder to write into; choose another --out")
-            is_used = out.is_dir() and any(not _is_passing(entry) for entry in out.iterdir())
+            is_used = out.is_dir() and any(not is_passing(entry) for entry in out.iterdir())
         except OSError as error:
             raise write_error(out, error) from error
         if is_used and not (overwrite or resume):
             raise RunError(f"{out} {describe(out)}")
         stored = _read_same_run(out, asked) if is_used and resume else None
-        earlier = _read_own_run(out, [*(clip.path for clip in clips), *inputs]) if is_used and overwrite else None
-        take_lock(out / _LOCK)
+        earlier = read_own_run(out, [*(clip.path for clip in clips), *inputs]) if is_used and overwrite else None
+        take_lock(out / LOCK)
         try:
-            _remove_temporaries(out, [*names, *_clip_names(earlier or {})])
+            remove_temporaries(out, [*names, *clip_names(earlier or {})])
             if stored is not None:
                 return cls._resume(out, stored, asked)
             if earlier is not None:
-                _remove_run(out, earlier)
+                remove_run(out, earlier)
             run = cls(out, asked, ())
             run._write_info()
             run._write_manifest(())
         except BaseException:
-            release_lock(out / _LOCK)
+            release_lock(out / LOCK)
             raise
         return run
 
@@ -217,7 +218,7 @@ class RunFolder:
 
     def masklets_path(self, video: str, start: int) -> Path:
         """Return where the masklets of the window that starts at frame `start` lie, if they are saved."""
-        return under(self.path, masklet_path(self.path / _WINDOW_FOLDER, video, start))
+        return under(self.path, masklet_path(self.path / WINDOW_FOLDER, video, start))
 
     def finished_windows(self, video: str) -> list[WindowRecord]:
         """Return the finished windows of a clip by start, without their masklets' votes."""
@@ -352,10 +353,10 @@ class RunFolder:
         try:
             self.update(status=status, ended=now())
         finally:
-            release_lock(self.path / _LOCK)
+            release_lock(self.path / LOCK)
 
     def _frame_path(self, folder: str, video: str, frame: str) -> Path:
-        path = self.path / folder / safe_name(video) / f"{safe_name(frame)}{_FRAME_FOLDERS[folder]}"
+        path = self.path / folder / safe_name(video) / f"{safe_name(frame)}{FRAME_FOLDERS[folder]}"
         return under(self.path, path)
 
     def _check_new(self, record: WindowRecord) -> None:
@@ -436,34 +437,6 @@ def _is_whole(path: Path) -> bool:
         return False
 
 
-def _is_passing(entry: Path) -> bool:
-    """Tell whether a file at the top of a run folder is only there while a run works, or was killed."""
-    return entry.name == _LOCK or is_temporary_of(entry, _FILES)
-
-
-def _remove_temporaries(out: Path, videos: Iterable[str]) -> None:
-    """Remove what killed runs left under temporary names; links are not followed."""
-    places = [out / "overlay", *_frame_folders(out, videos)]
-    found = [entry for entry in out.iterdir() if is_temporary_of(entry, _FILES)]
-    for place in places:
-        if place.is_dir() and not place.is_symlink() and not place.parent.is_symlink():
-            found += [entry for entry in place.iterdir() if is_temporary(entry)]
-    for entry in found:
-        if entry.is_file() and not entry.is_symlink():
-            _remove(entry)
-
-
-def _frame_folders(out: Path, videos: Iterable[str]) -> list[Path]:
-    return [out / folder / safe_name(video) for video in videos for folder in (*_FRAME_FOLDERS, _WINDOW_FOLDER)]
-
-
-def _remove(path: Path) -> None:
-    try:
-        path.unlink(missing_ok=True)
-    except OSError as error:
-        raise RunError(f"cannot remove {path}: {error.strerror}") from error
-
-
 def _read_windows(path: Path) -> list[WindowRecord]:
     """Read the finished windows; a last line that was cut short by a kill does not count."""
     try:
@@ -492,76 +465,6 @@ def _read_same_run(out: Path, asked: dict[str, Any]) -> dict[str, Any]:
             "Ask for the same, or choose another --out, or start again with --overwrite"
         )
     return stored
-
-
-def _read_own_run(out: Path, inputs: Iterable[Path]) -> dict[str, Any]:
-    """Return the `run.json` of the run to overwrite, after making sure that it is ours and holds no input."""
-    try:
-        info = json.loads((out / "run.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        info = None
-    if not is_ours(info):
-        raise RunError(
-            f"{out} is not empty and holds no run of sam2vss (no run.json of ours), so --overwrite does not touch it; "
-            "choose another --out, or empty the folder yourself"
-        )
-    ours = [(out / name).resolve() for name in (*_FOLDERS, *_FILES)]
-    for source in inputs:
-        for target in link_targets(source):
-            if target == out.resolve() or any(target.is_relative_to(entry) for entry in ours):
-                through = "" if target == Path(os.path.realpath(source)) else f" (it leads to {target})"
-                raise RunError(f"--overwrite would remove the input {source}{through}; choose another --out")
-    return dict(info)
-
-
-def _remove_run(out: Path, info: Mapping[str, Any]) -> None:
-    """Remove the files that a run of ours recorded, and folders that are empty then; links are not followed."""
-    windows = list(_recorded_frames(out / "windows.jsonl"))
-    folders = [name for name in _FRAME_FOLDERS if name != "truth" or info.get("has_truth")]
-    for video, start, frames in windows:
-        for name in folders:
-            place = out / name / safe_name(video)
-            if not place.is_symlink() and not place.parent.is_symlink():
-                for frame in frames:
-                    _remove(place / f"{safe_name(frame)}{_FRAME_FOLDERS[name]}")
-        place = out / _WINDOW_FOLDER / safe_name(video)
-        if info.get("has_masklets") and not place.is_symlink() and not place.parent.is_symlink():
-            _remove(masklet_path(out / _WINDOW_FOLDER, video, start))
-    if not (out / "overlay").is_symlink():
-        for video in _clip_names(info):
-            _remove(out / "overlay" / f"{safe_name(video)}.mp4")
-    if info.get("has_masklets"):
-        folders.append(_WINDOW_FOLDER)
-    videos = {video for video, _, _ in windows}
-    emptied = {place for place in _frame_folders(out, videos) if place.parent.name in folders}
-    for place in [*sorted(emptied), *(out / name for name in (*folders, "overlay"))]:
-        if not place.is_symlink() and not place.parent.is_symlink():
-            with suppress(OSError):  # not there, or holds files of others
-                place.rmdir()
-    for name in _FILES:
-        _remove(out / name)
-
-
-def _clip_names(info: Mapping[str, Any]) -> list[str]:
-    """Return the names of the clips in a `run.json` of any format version."""
-    clips = info.get("clips")
-    return [
-        str(clip["name"])
-        for clip in (clips if isinstance(clips, list) else [])
-        if isinstance(clip, dict) and "name" in clip
-    ]
-
-
-def _recorded_frames(path: Path) -> Iterator[tuple[str, int, list[str]]]:
-    """Yield video, start and frame names of the lines of a manifest that can be read, of any format version."""
-    try:
-        lines = path.read_bytes().split(b"\n")
-    except OSError:
-        return
-    for line in lines:
-        with suppress(ValueError, KeyError, TypeError):
-            window = json.loads(line)
-            yield str(window["video"]), int(window["start"]), [str(frame) for frame in window["frames"]]
 
 
 def _sum_seconds(parts: Iterable[Mapping[str, float]]) -> dict[str, float]:

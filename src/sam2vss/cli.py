@@ -31,6 +31,7 @@ from .settings import (
     Smoothing,
     VoteSettings,
     apply_preset,
+    check_mode,
 )
 
 if TYPE_CHECKING:
@@ -633,8 +634,6 @@ def _load_base(
 
 def _check_follow(follow: FollowSettings, masklets: MaskletSettings, tracker: str, mode: str) -> None:
     """Refuse options that would do nothing, or do not go with the mode."""
-    from .sam2.tracker import check_mode
-
     given = [name for name, value in follow.model_dump().items() if value != FollowSettings.model_fields[name].default]
     known = {"sam2": list(FollowSettings.model_fields), "stored": ["carry"]}.get(tracker, [])
     useless = [name for name in given if name not in known]

@@ -4,7 +4,7 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from numbers import Integral
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, get_args
+from typing import TYPE_CHECKING, get_args
 
 import numpy as np
 
@@ -23,6 +23,7 @@ from .settings import (
     FollowSettings,
     MaskletSettings,
     Mode,
+    ResolvedMode,
     VoteSettings,
 )
 from .types import IGNORE_INDEX, BaseLabels, Frame, LabelSpace, Refinement
@@ -242,7 +243,7 @@ def find_sam2(name: str | Path) -> ModelLocation:
     return resolve_model(name, {"nano": str(NANO_FOLDER), **SAM2_ALIASES}, checkpoint_suffixes=(".pt",))
 
 
-def choose_mode(mode: Mode, device: str, sam2: str | Path) -> Literal["exact", "fast", "prompt"]:
+def choose_mode(mode: Mode, device: str, sam2: str | Path) -> ResolvedMode:
     """Return the mode that "auto" stands for: exact on a GPU and for the small nano weights, else fast."""
     if mode not in get_args(Mode):
         raise SettingsError(f"mode {mode!r} is unknown, expected {', '.join(get_args(Mode))}")

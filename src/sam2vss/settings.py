@@ -5,14 +5,17 @@ these classes. Unknown keys are refused by name.
 """
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field
+
+from .errors import SettingsError
 
 VoteScope = Literal["window", "frame"]
 VoteWeight = Literal["majority", "probability"]
 OverlapOrder = Literal["small-on-top", "large-on-top", "confident-on-top", "stable-on-top"]
 Mode = Literal["auto", "exact", "fast", "prompt"]
+ResolvedMode = Literal["exact", "fast", "prompt"]  # what "auto" stands for on a device
 Direction = Literal["forward", "both"]
 Smoothing = Literal["none", "static", "flow"]
 
@@ -138,3 +141,24 @@ def apply_preset(
         image_size=(side, side) if engine.image_size is None and side is not None else engine.image_size,
         dtype=values.dtype if engine.dtype == "auto" else engine.dtype,
     )
+
+
+def check_mode(mode: str, discover: int, works_on_seeds: bool) -> None:
+    """Raise `SettingsError` for options that do not go with a mode.
+
+    Args:
+        mode: How masklets are followed.
+        discover: Look for new masks every so many frames; 0: never.
+        works_on_seeds: Whether crops, small regions or savings that look at seed frames only are asked for.
+    """
+    if mode not in get_args(ResolvedMode):
+        raise SettingsError(f"mode {mode!r} is unknown, expected {', '.join(get_args(ResolvedMode))}")
+    if mode == "fast" and works_on_seeds:
+        raise SettingsError(
+            "--crop-layers, --min-mask-area, --drop-contained and --skip-settled work on seed frames, and --mode fast "
+            "looks in every frame: pass --mode exact or prompt, or leave them out"
+        )
+    if mode == "fast" and discover:
+        raise SettingsError(
+            "--discover looks for new masks every few frames, and --mode fast does so in every frame: drop one"
+        )

@@ -7,13 +7,14 @@ as in the paper.
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 import numpy as np
 import torch
 
 from ..devices import attention_backends
-from ..errors import SettingsError, ShapeError
+from ..errors import ShapeError
+from ..settings import ResolvedMode, check_mode
 from ..types import MaskletWindow, Window, WindowContext, encode_masks
 from .ahead import encode_ahead
 from .candidates import ENLARGED_PER_BATCH, Candidates, Selection, enlarge, find_candidates
@@ -30,8 +31,6 @@ NANO_FOLDER = Path(__file__).parent / "nano"
 
 LARGEST_CHUNK = 16  # ours: 1.5 GiB of work at 1024 pixels in bfloat16
 CELLS_PER_CHUNK = 2304  # ours, CPU: objects times cells; measured at 256 to 512 pixels, docs/performance.md
-
-Mode = Literal["exact", "fast", "prompt"]
 
 
 class Sam2Tracker:
@@ -53,7 +52,7 @@ class Sam2Tracker:
     def __init__(
         self,
         finder: MaskFinder,
-        mode: Mode = "exact",
+        mode: ResolvedMode = "exact",
         direction: Literal["forward", "both"] = "forward",
         discover: int = 0,
         match_every: int = 1,
@@ -189,27 +188,6 @@ class Sam2Tracker:
     def _tick(self) -> None:
         if self.on_frame is not None:
             self.on_frame()
-
-
-def check_mode(mode: str, discover: int, works_on_seeds: bool) -> None:
-    """Raise `SettingsError` for options that do not go with a mode.
-
-    Args:
-        mode: See `Sam2Tracker`.
-        discover: See `Sam2Tracker`.
-        works_on_seeds: Whether crops, small regions or savings that look at seed frames only are asked for.
-    """
-    if mode not in get_args(Mode):
-        raise SettingsError(f"mode {mode!r} is unknown, expected {', '.join(get_args(Mode))}")
-    if mode == "fast" and works_on_seeds:
-        raise SettingsError(
-            "--crop-layers, --min-mask-area, --drop-contained and --skip-settled work on seed frames, and --mode fast "
-            "looks in every frame: pass --mode exact or prompt, or leave them out"
-        )
-    if mode == "fast" and discover:
-        raise SettingsError(
-            "--discover looks for new masks every few frames, and --mode fast does so in every frame: drop one"
-        )
 
 
 def _chunk_for(network: Sam2Network) -> int:
