@@ -305,6 +305,8 @@ def test_bfloat16_networks_follow_objects_too(features: list[FrameFeatures], mas
     assert ((found[-1].logits > 0) == (expected[-1].logits > 0)).float().mean() > 0.9  # measured: 0.98
 
 
+# With ordinary random weights objects differ by about 8e-6, so that comparison alone is weak: it would pass if rows
+# were swapped. With memory-sensitive weights they differ by 0.1 and more; that one would not.
 # Differences allowed between Meta's predictor and ours: 1e-5 with ordinary weights; 2 % of the median mean difference
 # between two objects where memory decides. Measured: 1e-6; 0.6 % at 128 and 0.5 % at 256 pixels, of which half and
 # more vanishes when both keep memories in float32 instead of bfloat16: these weights amplify every rounding.
