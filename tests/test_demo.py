@@ -104,7 +104,7 @@ def test_tables_are_printed_and_an_earlier_demo_is_replaced(demo, no_network, ca
     assert cli.run(["demo", "--frames", "1", "--seed", str(TEST_SEEDS[1])]) == 0
     out = capsys.readouterr().out
     rows = ("base", "refined, mode exact", "refined, mode fast")
-    for word in (*rows, "mIoU", "mBIoU", "mVC16", "report", "runs/demo/report.html", "scene"):
+    for word in (*rows, "mIoU", "mBIoU", "mVC16", "report", "runs/demo/report.html", "fast/report.html", "scene"):
         assert word in out
     (clip,) = json.loads((demo / "run.json").read_text())["clips"]
     assert (clip["name"], clip["frames_written"]) == (f"synthetic_{TEST_SEEDS[1]:06d}", 1)

@@ -367,6 +367,7 @@ def demo(
     rows = scores_table({name: part.scores for name, part in named.items()})
     print_rows(rows, f"scores of {result.base.frames} frames, percent")
     print(f"report  {result.report}")
+    print(f"        {out / 'fast' / 'report.html'} (mode fast)")
     print(f"labels  {out / 'labels'}")
     print(f"scene   {out / 'scene'}")
     return EXIT_DONE
