@@ -18,6 +18,7 @@ FILES = LOWEST | {"versions", "devices", "files", "images", "videos", "media", "
 RUN_FOLDER = {"records", "run_info", "run_files", "artifacts"}
 ADAPTERS = RUN_FOLDER | {"segmenters", "trackers", "datasets", "sam2"}
 METHOD = PURE | FILES | ADAPTERS | {"pipeline", "evaluate"}
+BOARD = {"scoreboard", "published", "score_tables", "score_plots", "board_page"}
 MAY_IMPORT: dict[str, set[str]] = {
     "types": LOWEST,
     "errors": LOWEST,
@@ -52,9 +53,19 @@ MAY_IMPORT: dict[str, set[str]] = {
     # the method, and what stands on it
     "pipeline": PURE | FILES | RUN_FOLDER,
     "evaluate": PURE | FILES | RUN_FOLDER | {"datasets"},
+    "evaluate_panoptic": PURE | FILES | RUN_FOLDER | {"datasets"},
+    "stability": PURE | FILES | RUN_FOLDER | {"datasets"},
     "report_data": FILES | RUN_FOLDER,
     "report": FILES | RUN_FOLDER | {"report_data"},
     "refiner": METHOD,
+    # tables of many rows
+    "scoreboard": LOWEST | {"metrics"},
+    "published": LOWEST | {"scoreboard"},
+    "score_tables": FILES | {"scoreboard", "metrics"},
+    "score_plots": FILES | {"scoreboard", "metrics"},
+    "board_page": FILES | {"scoreboard", "metrics", "score_tables", "score_plots"},
+    "bench": METHOD | BOARD | {"refiner"},
+    "ablate": METHOD | BOARD | {"refiner"},
     "training": METHOD,
     # what a person meets
     "__init__": METHOD | {"refiner"},
@@ -62,7 +73,10 @@ MAY_IMPORT: dict[str, set[str]] = {
     "plan": METHOD | {"refiner", "console"},
     "doctor": FILES,
     "demo": METHOD | {"refiner", "report"},
-    "cli": METHOD | {"refiner", "training", "report", "demo", "doctor", "console", "plan", "__init__"},
+    "cli": METHOD
+    | BOARD
+    | {"refiner", "training", "report", "demo", "doctor", "console", "plan", "__init__"}
+    | {"evaluate_panoptic", "stability", "bench", "ablate"},
     "__main__": {"cli"},
 }
 HEAVY = {"torch", "transformers", "av", "huggingface_hub", "ray", "gradio", "peft"}

@@ -28,7 +28,7 @@ from sam2vss.settings import FollowSettings
 from sam2vss.trackers.nothing import NoTracker
 from toy import ExactTracker, content_of_run
 
-SOURCE = Path(cli.__file__).parents[1]
+SOURCE = Path(cli.__file__).parents[2]
 CLOSED_PORT = "http://127.0.0.1:9"  # nothing listens there
 LABEL_SET = {
     "name": "toy",
