@@ -4,7 +4,14 @@ import numpy as np
 import pytest
 
 from sam2vss.errors import MissingPredictionsError, SettingsError
-from sam2vss.metrics import ClipCounts, VideoSegMetrics, paired_bootstrap
+from sam2vss.metrics import (
+    ClipCounts,
+    VideoSegMetrics,
+    paired_bootstrap,
+    paired_bootstraps,
+    score_interval,
+    score_intervals,
+)
 from sam2vss.metrics.scores import score_clips
 
 CLASSES, FRAMES = 3, 18
@@ -13,7 +20,7 @@ CLASSES, FRAMES = 3, 18
 def counts(seed: int, noise: float, num_clips: int = 5) -> dict[str, ClipCounts]:
     """Counts of clips with the same truth for every noise level, and clip-wise different difficulty."""
     rng = np.random.default_rng(seed)
-    metrics = VideoSegMetrics(CLASSES)
+    metrics = VideoSegMetrics(CLASSES, boundary="full")
     for clip in range(num_clips):
         truth = np.repeat(rng.integers(0, CLASSES, (1, 6, 6)), FRAMES, axis=0)
         is_wrong = rng.random(truth.shape) < noise * (clip + 1) / num_clips
@@ -21,7 +28,10 @@ def counts(seed: int, noise: float, num_clips: int = 5) -> dict[str, ClipCounts]
     return metrics.counts
 
 
-@pytest.mark.parametrize("statistic", ["mIoU", "wIoU", "mBIoU", "mVC8", "mVC16", "boundary_IoU_2px", "mBIoU_per_image"])
+STATISTICS = ("mIoU", "wIoU", "mBIoU", "mVC8", "mVC16", "boundary_IoU_2px", "boundary_F", "mBIoU_per_image")
+
+
+@pytest.mark.parametrize("statistic", STATISTICS)
 def test_every_resample_is_scored_anew_from_summed_counts(statistic: str):
     base, refined = counts(0, 0.5), counts(0, 0.4)
     found = paired_bootstrap(base, refined, statistic, seed=3, n=50)
@@ -39,6 +49,59 @@ def test_every_resample_is_scored_anew_from_summed_counts(statistic: str):
     ]
     assert found.difference == pytest.approx(everything[0] - everything[1])
     assert (found.clips, found.resamples) == (5, 50)
+
+
+def test_all_scores_of_a_table_see_the_same_draws():
+    base, refined = counts(0, 0.5), counts(0, 0.4)
+    together = paired_bootstraps(base, refined, STATISTICS, seed=3, n=50)
+    assert list(together) == list(STATISTICS)
+    for name, found in together.items():
+        assert found == paired_bootstrap(base, refined, name, seed=3, n=50)
+
+
+def test_resamples_are_scored_in_parts_of_bounded_size(monkeypatch: pytest.MonkeyPatch):
+    base, refined = counts(0, 0.5), counts(0, 0.4)
+    at_once = paired_bootstraps(base, refined, STATISTICS, n=50)
+    monkeypatch.setattr("sam2vss.metrics.bootstrap.DRAWS_AT_ONCE", 7)
+    in_parts = paired_bootstraps(base, refined, STATISTICS, n=50)
+    for name, found in in_parts.items():
+        assert found.interval == pytest.approx(at_once[name].interval, abs=1e-12)
+        assert found.resamples == 50
+
+
+@pytest.mark.parametrize("statistic", ["mIoU", "mVC8", "boundary_F"])
+def test_a_score_has_an_interval_of_its_own(statistic: str):
+    found = score_intervals(counts(0, 0.5), (statistic, "wIoU"), seed=3, n=50)[statistic]
+    draws = np.random.default_rng(3).integers(0, 5, (50, 5))
+    clips = list(counts(0, 0.5).values())
+    slow = [score_clips([clips[i] for i in draw], "vspw", CLASSES, (8, 16)).as_dict()[statistic] for draw in draws]
+    assert found.interval == pytest.approx(tuple(np.quantile(slow, (0.025, 0.975))), abs=1e-12)
+    assert found.score == pytest.approx(score_clips(clips, "vspw", CLASSES, (8, 16)).as_dict()[statistic])
+    assert (found.clips, found.resamples) == (5, 50)
+    assert found == score_interval(counts(0, 0.5), statistic, seed=3, n=50)
+    low, high = found.interval or (math.nan, math.nan)
+    assert str(found) == f"{100 * found.score:.2f} [{100 * low:.2f}, {100 * high:.2f}], 5 clips"
+
+
+def test_one_clip_has_a_score_but_no_interval_and_says_so():
+    found = score_interval(counts(0, 0.0, num_clips=1))
+    assert (found.score, found.interval, str(found)) == (1, None, "100.00 (1 clip, no interval)")
+    nothing = score_interval({}, "mIoU")
+    assert math.isnan(nothing.score)
+    assert nothing.clips == 0
+
+
+def test_a_difference_can_be_taken_of_every_score():
+    windows = (2, 3)
+    metrics = VideoSegMetrics(2, windows=windows, boundary="full")
+    for clip in "abc":
+        still = np.repeat(np.kron([[0, 1], [1, 0]], np.ones((5, 5), int))[None], 5, axis=0)
+        metrics.update(still, still, clip=clip)
+    for protocol in ("vspw", "dvis-compat"):
+        scores = metrics.compute(protocol).as_dict()
+        found = score_intervals(metrics.counts, tuple(scores), n=3, protocol=protocol)
+        assert {name: interval.score for name, interval in found.items()} == scores
+        assert found["flicker_rate"].interval == (0, 0)
 
 
 def test_equal_predictions_differ_by_exactly_nothing():

@@ -1,16 +1,14 @@
+"""Cases by hand, statements that always hold, and messages. Random clips against the definitions of all scores are in
+`test_slow_reference.py`, the published scripts' values in `test_published_scripts.py`.
+"""
+
 import math
-from collections.abc import Sequence
-from fractions import Fraction
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from sam2vss.errors import LabelError, SettingsError, ShapeError
-from sam2vss.metrics import PROTOCOLS, Scores, VideoSegMetrics, confusion
-
-CLIP = dict[str, tuple[np.ndarray, np.ndarray]]  # name -> prediction, truth, (T, H, W) each
+from sam2vss.metrics import PROTOCOLS, Scores, VideoSegMetrics, confusion, curve_windows, spans
 
 
 def score(prediction: list, truth: list, num_classes: int, protocol: str = "vspw", **options: object) -> Scores:
@@ -166,8 +164,9 @@ def test_a_perfect_prediction_that_runs_on_through_void_is_perfect_in_every_boun
     truth[0, :, 6:] = 1
     prediction = truth.copy()
     truth[0, 3:8, 2:9] = 255
-    scores = score(prediction, truth, 2)
+    scores = score(prediction, truth, 2, boundary="full")
     assert (scores.mbiou, scores.boundary_iou, scores.mbiou_per_image, scores.mbiou_interior) == (1, 1, 1, 1)
+    assert (scores.boundary_iou_2pct, scores.boundary_f) == (1, 1)
 
 
 def test_the_edge_of_void_belongs_to_the_band():
@@ -192,168 +191,6 @@ def test_per_class_names_what_each_class_adds():
     assert (one.iou, one.accuracy, one.pixels, one.predicted_pixels) == (1 / 2, 1 / 2, 2, 1)
     assert math.isnan(two.iou)
     assert two.as_dict()["IoU"] is None
-
-
-# --- the slow, literal second implementation -------------------------------------------------------------------------
-
-
-def slow_scores(clips: CLIP, num_classes: int, void_ids: Sequence[int], windows: Sequence[int], protocol: str) -> dict:
-    """Every score from its definition, pixel by pixel, in fractions."""
-    if protocol == "cffm":
-        clips = {name: pair for name, pair in clips.items() if len(pair[1]) > 16}
-    classes = range(num_classes)
-    counts = {kind: [[0, 0, 0] for _ in classes] for kind in ("all", "band", "boundary")}
-    labelled = unlabelled = 0
-    per_image: dict[str, list[Fraction]] = {"band": [], "interior": []}
-    for prediction, truth in clips.values():
-        for p, t in zip(prediction.tolist(), truth.tolist(), strict=True):
-            height, width = len(t), len(t[0])
-            band = {px for c in classes for px in edge_pixels({px for px in grid(t) if at(t, px) == c}, height, width)}
-            seen = p if not void_ids else [
-                [255 if at(t, (y, x)) in void_ids else p[y][x] for x in range(width)] for y in range(height)
-            ]  # fmt: skip
-            for c in classes:
-                true_edge = edge_pixels({px for px in grid(t) if at(t, px) == c}, height, width, padded=True)
-                seen_edge = edge_pixels({px for px in grid(t) if at(seen, px) == c}, height, width, padded=True)
-                for i, amount in enumerate((true_edge & seen_edge, true_edge, seen_edge)):
-                    counts["boundary"][c][i] += len(amount)
-            right = {"band": 0, "interior": 0}
-            number = {"band": 0, "interior": 0}
-            for px in grid(t):
-                if at(t, px) not in classes:
-                    continue
-                labelled += 1
-                unlabelled += at(p, px) not in classes
-                place = "band" if px in band else "interior"
-                number[place] += 1
-                right[place] += at(p, px) == at(t, px)
-                for kind in ("all", "band") if place == "band" else ("all",):
-                    counts[kind][at(t, px)][0] += at(p, px) == at(t, px)
-                    counts[kind][at(t, px)][1] += 1
-                    if at(p, px) in classes:
-                        counts[kind][at(p, px)][2] += 1
-            for place in right:
-                if number[place]:
-                    per_image[place].append(Fraction(right[place], 2 * number[place] - right[place]))
-
-    def mean(values: list[Fraction]) -> float:
-        return float(sum(values) / len(values)) if values else math.nan
-
-    def class_ious(kind: str) -> list[Fraction]:
-        return [Fraction(both, truth + pred - both) for both, truth, pred in counts[kind] if truth]
-
-    result = {
-        "mIoU": mean(class_ious("all")),
-        "mBIoU": mean(class_ious("band")),
-        "boundary_IoU_2px": mean(class_ious("boundary")),
-        "mBIoU_per_image": mean(per_image["band"]),
-        "mBIoU_interior": mean(per_image["interior"]),
-        "class_accuracy": mean([Fraction(both, truth) for both, truth, _ in counts["all"] if truth]),
-        "pixel_accuracy": sum(c[0] for c in counts["all"]) / labelled if labelled else math.nan,
-        "unlabelled_share": unlabelled / labelled if labelled else math.nan,
-        "wIoU": float(
-            sum(Fraction(truth, labelled) * Fraction(both, truth + pred - both)
-                for both, truth, pred in counts["all"] if truth)
-        ) if labelled else math.nan,
-    }  # fmt: skip
-    for n in windows:
-        result[f"mVC{n}"] = mean([vc for pair in clips.values() for vc in slow_vc(*pair, classes, n, protocol)])
-    return result
-
-
-def grid(frame: list) -> list[tuple[int, int]]:
-    return [(y, x) for y in range(len(frame)) for x in range(len(frame[0]))]
-
-
-def at(frame: list, pixel: tuple[int, int]) -> int:
-    return frame[pixel[0]][pixel[1]]
-
-
-def edge_pixels(mask: set, height: int, width: int, padded: bool = False) -> set:
-    """The mask minus its erosion by a 5 x 5 square; outside the image counts as mask, or as background if padded."""
-
-    def survives(y: int, x: int) -> bool:
-        for v in range(y - 2, y + 3):
-            for u in range(x - 2, x + 3):
-                is_inside = 0 <= v < height and 0 <= u < width
-                if (v, u) not in mask and (is_inside or padded):
-                    return False
-        return True
-
-    return {px for px in mask if not survives(*px)}
-
-
-def slow_vc(prediction: np.ndarray, truth: np.ndarray, classes: range, n: int, protocol: str) -> list[Fraction]:
-    """VC of every window of a clip, as the scripts' get_common does it."""
-    num_frames = len(truth)
-    values = []
-    for start in range(num_frames - n + (protocol in ("paper", "strict"))):
-        common = kept = 0
-        for px in grid(truth[0]):
-            t = [int(frame[px]) for frame in truth[start : start + n]]
-            p = [int(frame[px]) for frame in prediction[start : start + n]]
-            if protocol != "vspw":
-                t = [label if label in classes else -1 for label in t]
-            if len(set(t)) > 1 or (protocol == "strict" and t[0] == -1):
-                continue
-            common += 1
-            kept += t == p if protocol == "strict" else len(set(p)) == 1
-        if common:
-            values.append(Fraction(kept, common))
-    return values
-
-
-@st.composite
-def random_clips(draw: st.DrawFn) -> tuple[CLIP, int, tuple[int, ...]]:
-    num_classes = draw(st.integers(1, 4))
-    void_ids = draw(st.sampled_from([(255,), (255, 254)]))
-    rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
-    clips = {}
-    for index in range(draw(st.integers(1, 3))):
-        shape = (draw(st.sampled_from([1, 2, 3, 5, 16, 17, 18])), draw(st.integers(1, 7)), draw(st.integers(1, 7)))
-        churn = draw(st.sampled_from([0.0, 0.02, 0.2, 1.0]))  # share of pixels that change from frame to frame
-        pair = []
-        for strangers in ([255, 200], void_ids):
-            present = draw(st.integers(1, num_classes))
-            values = np.array([*range(present), *(strangers if draw(st.booleans()) else [])], np.uint8)
-            clip = rng.choice(values, shape)
-            for t in range(1, shape[0]):
-                clip[t] = np.where(rng.random(shape[1:]) < churn, clip[t], clip[t - 1])
-            pair.append(clip)
-        if draw(st.booleans()):
-            pair[0] = np.where(rng.random(shape) < 0.2, pair[0], pair[1])
-        clips[f"clip {index}"] = (pair[0], pair[1])
-    return clips, num_classes, void_ids
-
-
-@settings(max_examples=40, deadline=None)
-@given(random_clips())
-def test_one_pass_equals_the_definitions_on_random_clips(case: tuple[CLIP, int, tuple[int, ...]]):
-    clips, num_classes, void_ids = case
-    windows = (2, 3, 16)
-    metrics = VideoSegMetrics(num_classes, windows=windows, other_void_ids=void_ids[1:])
-    for name, (prediction, truth) in clips.items():
-        metrics.update(prediction, truth, clip=name)
-    for protocol in PROTOCOLS:
-        scores = metrics.compute(protocol)
-        found = {**scores.as_dict(), "unlabelled_share": scores.unlabelled_share}
-        expected = slow_scores(clips, num_classes, void_ids, windows, protocol)
-        assert {name: math.nan if value is None else value for name, value in found.items()} == pytest.approx(
-            expected, rel=1e-12, nan_ok=True
-        )
-
-
-@settings(max_examples=10, deadline=None)
-@given(random_clips())
-def test_label_sets_above_255_classes_count_the_same(case: tuple[CLIP, int, tuple[int, ...]]):
-    clips, num_classes, _ = case
-    narrow = VideoSegMetrics(num_classes, ignore_index=-1, windows=(2,), other_void_ids=(254, 255))
-    wide = VideoSegMetrics(300, ignore_index=-1, windows=(2,), other_void_ids=(354, 355))
-    for name, (prediction, truth) in clips.items():
-        # ids from 200 on are strangers: move them out of 0..299 too
-        narrow.update(prediction, truth, clip=name)
-        wide.update(*(np.where(x >= 200, x.astype(np.uint16) + 100, x) for x in (prediction, truth)), clip=name)
-    assert wide.compute("vspw").as_dict() == pytest.approx(narrow.compute("vspw").as_dict())
 
 
 # --- statements that must always hold --------------------------------------------------------------------------------
@@ -427,8 +264,8 @@ def test_clip_counts_add_up_to_the_set():
 
 
 def test_merging_shards_equals_one_pass():
-    together = three_clips()
-    left, right = VideoSegMetrics(3), VideoSegMetrics(3)
+    together = three_clips(boundary="full")
+    left, right = VideoSegMetrics(3, boundary="full"), VideoSegMetrics(3, boundary="full")
     left.update(*noisy_clip(0, 18), clip="a")
     left.update(*noisy_clip(1, 22), clip="b")
     right.update(*noisy_clip(2, 26), clip="c")
@@ -438,8 +275,8 @@ def test_merging_shards_equals_one_pass():
 
 
 def test_a_stored_state_scores_the_same_and_keeps_its_clips_closed():
-    metrics = three_clips()
-    loaded = VideoSegMetrics(3)
+    metrics = three_clips(boundary="full")
+    loaded = VideoSegMetrics(3, boundary="full")
     loaded.load_state_dict(metrics.state_dict())
     assert loaded.compute("strict") == metrics.compute("strict")
     with pytest.raises(SettingsError, match="'c' was already closed"):
@@ -479,14 +316,121 @@ def test_windows_can_be_as_long_as_255_frames():
     assert scores.vc[255] == pytest.approx(45 / 46)
 
 
-def test_histograms_stay_exact_where_a_frame_has_more_pixels_than_float32_can_count(monkeypatch: pytest.MonkeyPatch):
-    prediction, truth = noisy_clip(0)
-    whole, striped = VideoSegMetrics(3), VideoSegMetrics(3)
-    whole.update(prediction, truth)
-    monkeypatch.setattr(confusion, "MAX_EXACT_PIXELS", 31)  # 2 rows of 14 pixels at a time
-    striped.update(prediction, truth)
-    assert striped.compute() == whole.compute()
-    assert striped.counts[""].confusion.tolist() == whole.counts[""].confusion.tolist()
+@pytest.mark.parametrize("windows", [(8, 16), (2, 4, 8, 16)])
+def test_spans_pixels_and_stripes_count_the_same(windows: tuple[int, ...], monkeypatch: pytest.MonkeyPatch):
+    counted = {}
+    for way, spans_per_pixel, pixels_at_once in (("spans", 1.0, 1 << 24), ("pixels", 0.0, 1 << 24), ("stripes", 0, 31)):
+        monkeypatch.setattr(spans, "MAX_SPANS_PER_PIXEL", spans_per_pixel)
+        monkeypatch.setattr(confusion, "MAX_EXACT_PIXELS", pixels_at_once)  # 31: 2 rows of 14 pixels at a time
+        counted[way] = three_clips(windows=windows, boundary="full")
+    assert counted["spans"].compute() == counted["pixels"].compute() == counted["stripes"].compute()
+    tables = {way: metrics.counts["b"].confusion.tolist() for way, metrics in counted.items()}
+    assert tables["spans"] == tables["pixels"] == tables["stripes"]
+
+
+def test_counts_stay_exact_where_a_frame_has_more_pixels_than_float32_can_count():
+    height, width = 4097, 4099  # 16,793,603 pixels, odd and above 2 ** 24 = 16,777,216
+    labels = np.zeros((height, width), np.uint8)
+    metrics = VideoSegMetrics(1)
+    metrics.update(labels, labels)
+    assert metrics.counts[""].confusion.tolist() == [[height * width, 0]]
+    assert confusion.joint_histogram((labels, labels), (1, 1)).tolist() == [[height * width]]
+
+
+def test_label_sets_above_255_classes_count_the_same():
+    narrow, wide = VideoSegMetrics(3, windows=(2,), boundary="full"), VideoSegMetrics(300, 999, (2,), boundary="full")
+    for seed, clip in enumerate("ab"):
+        prediction, truth = noisy_clip(seed)
+        prediction[:, 3], truth[:, 5] = 200, 255  # strangers and void
+        narrow.update(prediction, truth, clip=clip)
+        prediction, truth = prediction.astype(np.uint16), truth.astype(np.uint16)
+        wide.update(np.where(prediction == 200, 500, prediction), np.where(truth == 255, 999, truth), clip=clip)
+    for protocol in PROTOCOLS:
+        assert wide.compute(protocol).as_dict() == pytest.approx(narrow.compute(protocol).as_dict())
+
+
+# --- which scores there are ------------------------------------------------------------------------------------------
+
+
+def test_all_boundary_readings_change_none_of_the_others():
+    band, full = three_clips().compute().as_dict(), three_clips(boundary="full").compute().as_dict()
+    only_full = {"boundary_IoU_2pct", "boundary_F"}
+    assert {name for name in only_full if band[name] is not None} == set()
+    assert {name for name in only_full if full[name] is None} == set()
+    assert {name: full[name] for name in full.keys() - only_full} == {
+        name: band[name] for name in band.keys() - only_full
+    }
+    assert three_clips().per_class()[0].as_dict()["boundary_F"] is None
+
+
+def test_boundary_iou_at_2_percent_reaches_further_than_2_px_on_a_large_image():
+    # 90 x 120: the diagonal is 150, 2 % are 3 px. Truth has its edge before column 60, the prediction before 64.
+    truth = np.repeat(np.arange(120)[None] >= 60, 90, axis=0)[None]
+    prediction = np.repeat(np.arange(120)[None] >= 64, 90, axis=0)[None]
+    scores = score(prediction, truth, 2, boundary="full")
+    # Rows 0..2 and 87..89 are boundary all along, in the other 84 rows the outer 3 columns and 3 at the edge.
+    # class 0, truth: 6 * 60 + 84 * 6 = 864, prediction: 6 * 64 + 84 * 6 = 888, both: 6 * 60 + 84 * 3 = 612
+    # class 1, truth: 864, prediction: 6 * 56 + 84 * 6 = 840, both: 6 * 56 + 84 * 3 = 588
+    assert scores.boundary_iou_2pct == pytest.approx((612 / (864 + 888 - 612) + 588 / (864 + 840 - 588)) / 2)
+    assert scores.boundary_iou != scores.boundary_iou_2pct
+
+
+def test_boundary_f_adds_up_pixels_over_the_set_before_it_divides():
+    # 1 px high, 8 wide: contour of a class is where the right neighbour differs, tolerance ceil(0.008 * 8.06) = 1.
+    truth = np.array([[0, 0, 0, 0, 1, 1, 1, 1], [0, 1, 0, 1, 0, 1, 0, 1]], np.uint8)[:, None]
+    prediction = np.array([[0, 1, 1, 1, 1, 1, 1, 1], [0, 1, 0, 1, 0, 1, 0, 1]], np.uint8)[:, None]
+    # frame 0: truth has column 3, the prediction column 0, 3 apart -> nothing matches; frame 1: 7 of 7 match
+    # precision = recall = (0 + 7) / (1 + 7) for both classes, while the mean over frames would be (0 + 1) / 2
+    assert score(prediction, truth, 2, boundary="full").boundary_f == pytest.approx(7 / 8)
+
+
+def test_a_class_whose_contour_is_never_predicted_has_no_boundary_f_at_all():
+    scores = score([[[0, 0, 0, 0]]], [[[0, 0, 1, 1]]], 2, boundary="full")
+    assert scores.boundary_f == 0
+    # a frame that one class fills has no contour: undefined, not 1 as DAVIS has it for an empty object
+    assert math.isnan(score([[[0, 0]]], [[[0, 0]]], 2, boundary="full").boundary_f)
+
+
+def test_the_flicker_rate_is_what_changes_between_neighbouring_frames():
+    # paper, n = 2: both pixels stable twice; the prediction keeps 1 of 2, then 2 of 2 -> mVC2 = 3/4
+    truth, prediction = [[[0, 1]]] * 3, [[[0, 1]], [[0, 0]], [[0, 0]]]
+    assert score(prediction, truth, 2, "paper", windows=(2,)).flicker_rate == 1 / 4
+    assert score(prediction, truth, 2, "paper", windows=(2, 3)).as_dict()["flicker_rate"] == 1 / 4
+    assert score(prediction, truth, 2, "paper", windows=(3,)).as_dict()["flicker_rate"] is None
+
+
+def test_the_mean_of_the_vc_curve_needs_a_curve():
+    # the prediction changes after the first frame: mVC2 = (0 + 1) / 2, mVC3 = 0
+    truth, prediction = np.zeros((3, 1, 1), int), np.array([[[1]], [[0]], [[0]]])
+    assert score(prediction, truth, 2, "paper", windows=curve_windows(3)).vc_mean == pytest.approx(0.25)
+    for windows in ((2,), (3,), (2, 4)):
+        assert score(prediction, truth, 2, "paper", windows=windows).as_dict()["mVC_mean"] is None
+    # no clip is long enough for n = 4, so the curve has no mean that could be compared with another one
+    assert score(prediction, truth, 2, "paper", windows=curve_windows(4)).as_dict()["mVC_mean"] is None
+
+
+def test_a_curve_gives_the_same_vc_as_its_windows_one_by_one():
+    whole = three_clips(windows=curve_windows())
+    for protocol in PROTOCOLS:
+        if protocol == "dvis-compat":  # pools all windows that were counted
+            continue
+        curve = whole.compute(protocol).vc
+        assert list(curve) == list(range(2, 33))
+        for n in (2, 7, 16, 25):
+            assert curve[n] == pytest.approx(three_clips(windows=(n,)).compute(protocol).vc[n], nan_ok=True)
+
+
+def test_the_faulty_protocol_pools_shorter_windows_and_says_so():
+    # T = 4: the script's windows of 2 start at 0 and 1 (the last is dropped), of 3 at 0. One pixel, truth constant,
+    # the prediction changes after the first frame: n = 2 gives 0, 1; n = 3 gives 0.
+    truth, prediction = np.zeros((4, 1, 1), int), np.array([[[1]], [[0]], [[0]], [[0]]])
+    faulty = score(prediction, truth, 2, "dvis-compat", windows=(2, 3))
+    assert faulty.vc == {2: 1 / 2, 3: pytest.approx((0 + 1 + 0) / 3)}
+    assert score(prediction, truth, 2, "vspw", windows=(2, 3)).vc == {2: 1 / 2, 3: 0}
+    assert PROTOCOLS["dvis-compat"].is_faulty
+    assert "mVC16 is the mean over windows of 8 and of 16 frames" in faulty.protocol_fault
+    assert [name for name, protocol in PROTOCOLS.items() if protocol.is_faulty] == ["dvis-compat"]
+    assert score(prediction, truth, 2, "vspw").protocol_fault == ""
 
 
 # --- messages --------------------------------------------------------------------------------------------------------
@@ -534,6 +478,17 @@ def test_counters_that_do_not_fit_are_not_merged():
         three_clips().merge(three_clips())
     with pytest.raises(SettingsError, match="do not fit"):
         VideoSegMetrics(3, windows=(2,)).load_state_dict(three_clips().state_dict())
+    with pytest.raises(SettingsError, match=r"'full'\) do not fit .*'band'\)"):
+        three_clips().merge(three_clips(boundary="full"))
+    with pytest.raises(SettingsError, match=r"'band'\) do not fit .*'full'\)"):
+        three_clips(boundary="full").load_state_dict(three_clips().state_dict())
+
+
+def test_counts_stored_by_an_older_version_are_refused():
+    older = three_clips().state_dict()
+    del older["format"], older["boundary"]
+    with pytest.raises(SettingsError, match=r"format 1 .* expected 2: .* Score the clips again"):
+        VideoSegMetrics(3).load_state_dict(older)
 
 
 @pytest.mark.parametrize(
@@ -544,6 +499,7 @@ def test_counters_that_do_not_fit_are_not_merged():
         ({"num_classes": 2, "windows": ()}, "frame counts in 2..255"),
         ({"num_classes": 2, "windows": (1,)}, r"found \[1\]"),
         ({"num_classes": 2, "windows": (256,)}, r"found \[256\]"),
+        ({"num_classes": 2, "boundary": "thin"}, "unknown boundary readings 'thin'; choose one of band, full"),
     ],
 )
 def test_arguments_that_cannot_work_are_refused(options: dict, message: str):
@@ -552,5 +508,7 @@ def test_arguments_that_cannot_work_are_refused(options: dict, message: str):
 
 
 def test_an_unknown_protocol_is_named_with_the_known_ones():
-    with pytest.raises(SettingsError, match=r"unknown protocol 'tv3s'; choose one of vspw, cffm, paper, strict"):
+    with pytest.raises(
+        SettingsError, match=r"unknown protocol 'tv3s'; choose one of vspw, cffm, paper, strict, dvis-compat"
+    ):
         VideoSegMetrics(2).compute("tv3s")

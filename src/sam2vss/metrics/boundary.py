@@ -1,96 +1,118 @@
 """Which pixels of a label map lie at a boundary, without a loop over the classes.
 
 A pixel of class c survives the erosion of class c's mask exactly where its neighbourhood holds no other label. So the
-union over all classes of "mask minus eroded mask" is where grey erosion and dilation of the label map differ.
+union over all classes of "mask minus eroded mask" is where a square around the pixel holds more than one label. Such
+a square of distance d reaches a 3 x 3 square that holds more than one label within distance d - 1, so one map of
+those 3 x 3 squares, widened, gives the band of every distance.
 """
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
 
 import cv2
 import numpy as np
 
-from .confusion import joint_histogram
 from .planes import Planes
 
-BAND_KERNEL_PX = 5  # paper Sec. 3.3, Eq. 5: "5-pixel kernel", read as a 5 x 5 square
-BOUNDARY_IOU_PX = 2  # distance of the two-sided Boundary IoU that equals the same 5 x 5 square
+BAND_KERNEL_PX: Final = 5  # paper Sec. 3.3, Eq. 5: "5-pixel kernel", read as a 5 x 5 square
+BOUNDARY_IOU_PX: Final = 2  # distance of the two-sided Boundary IoU that equals the same 5 x 5 square
+BOUNDARY_IOU_SHARE: Final = 0.02  # of the image diagonal: Cheng et al., CVPR 2021, and boundary-iou-api
 
 
-def label_band(
-    labels: np.ndarray,
-    kernel_px: int = BAND_KERNEL_PX,
-    planes: Planes | None = None,
-    out: np.ndarray | None = None,
-) -> np.ndarray:
-    """Mark the pixels whose kernel_px x kernel_px neighbourhood holds more than one label.
+@dataclass(frozen=True, eq=False)
+class Edges:
+    """Boundary of all regions of the truth and of the prediction at one distance, bool (H, W) each."""
+
+    truth: np.ndarray
+    prediction: np.ndarray
+
+
+def boundary_iou_distance(size: tuple[int, int]) -> int:
+    """Return 2 % of the diagonal of (H, W) in pixels, rounded as boundary-iou-api does, at least 1."""
+    return max(1, round(BOUNDARY_IOU_SHARE * math.hypot(*size)))
+
+
+def label_band(labels: np.ndarray, distance_px: int = BAND_KERNEL_PX // 2) -> np.ndarray:
+    """Mark the pixels that have another label within `distance_px` (rows and columns, i.e. a square).
 
     The neighbourhood ends at the image border, so the border by itself is no boundary.
 
     Args:
         labels: uint8 or uint16 (H, W); void takes part as a label of its own.
-        kernel_px: Odd edge length of the square.
-        planes: Scratch arrays of the labels' size and type.
-        out: bool (H, W) for the result; None makes one.
+        distance_px: Half the edge of the square, at least 1; 2 means 5 x 5.
 
     Returns:
-        `out`.
+        bool (H, W).
     """
-    planes = planes or Planes(labels.shape[:2], labels.dtype)
-    kernel = np.ones((kernel_px, kernel_px), np.uint8)
-    lowest = cv2.erode(labels, kernel, dst=planes.labels("lowest"))
-    highest = cv2.dilate(labels, kernel, dst=planes.labels("highest"))
-    band = np.empty(labels.shape[:2], bool) if out is None else out
-    np.not_equal(lowest, highest, out=band)
-    return band
+    changes = _mark_changes(labels, Planes(labels.shape[:2], labels.dtype))
+    return _widen(changes, distance_px, np.empty(labels.shape[:2], bool))
 
 
-def mark_image_border(band: np.ndarray, distance_px: int = BOUNDARY_IOU_PX) -> None:
-    """Mark the outermost pixels of a band too, as Boundary IoU has it (it pads masks with zeros)."""
-    band[:distance_px] = True
-    band[-distance_px:] = True
-    band[:, :distance_px] = True
-    band[:, -distance_px:] = True
+def mark_boundaries(
+    truth: np.ndarray, prediction: np.ndarray, distances_px: Sequence[int], planes: Planes
+) -> tuple[np.ndarray, list[Edges]]:
+    """Mark the truth's boundary band, and both sides of Boundary IoU at several distances.
+
+    Boundary IoU (Cheng et al., CVPR 2021) pads masks with zeros, so the outermost pixels of the image are boundary.
+
+    Args:
+        truth: Labels 0..C (H, W), C is void.
+        prediction: Labels 0..C (H, W) with the truth's void, see `copy_void`.
+        distances_px: At least 1 each.
+        planes: Scratch arrays of the labels' size and type; the results lie in them.
+
+    Returns:
+        `label_band(truth)`, and edges by distance.
+    """
+    changes = _mark_changes(truth, planes)
+    band = _widen(changes, BAND_KERNEL_PX // 2, planes.mask("band"))
+    true_edges = [_mark_edge(changes, distance, planes.mask(f"truth edge {distance}")) for distance in distances_px]
+    changes = _mark_changes(prediction, planes)
+    edges = [_mark_edge(changes, distance, planes.mask(f"prediction edge {distance}")) for distance in distances_px]
+    return band, [Edges(*pair) for pair in zip(true_edges, edges, strict=True)]
 
 
-def boundary_table(
-    truth: np.ndarray,
-    prediction: np.ndarray,
-    truth_band: np.ndarray,
-    num_classes: int,
-    planes: Planes | None = None,
-) -> np.ndarray:
-    """Count the label pairs of the two-sided Boundary IoU (Cheng et al., CVPR 2021) at 2 px.
+def copy_void(truth: np.ndarray, prediction: np.ndarray, num_classes: int, planes: Planes) -> np.ndarray:
+    """Return the prediction with the truth's void.
 
-    Truth's void is copied into the prediction before its boundary is taken: otherwise a perfect prediction, which
-    runs on through the void, would lack the boundary that the truth has there.
+    Otherwise a perfect prediction, which runs on through the void, would lack the boundary that the truth has there.
 
     Args:
         truth: Labels 0..C (H, W), C is void.
         prediction: Labels 0..C (H, W), C is unlabelled; same dtype.
-        truth_band: `label_band(truth)`.
         num_classes: C.
-        planes: Scratch arrays of the labels' size and type.
-
-    Returns:
-        int64 (C+1, C+1): class of the truth's boundary against class of the prediction's; index C is "no boundary".
+        planes: Scratch arrays of the labels' size and type; the result is one of them.
     """
-    planes = planes or Planes(truth.shape[:2], truth.dtype)
-    is_void = np.equal(truth, num_classes, out=planes.mask("void"))
     masked = planes.labels("masked")
     np.copyto(masked, prediction)
-    _copy_where(is_void, truth, masked)
-    truth_edge = planes.mask("truth edge")
-    np.copyto(truth_edge, truth_band)
-    mark_image_border(truth_edge)
-    masked_edge = label_band(masked, planes=planes, out=planes.mask("masked edge"))
-    mark_image_border(masked_edge)
-    truth_side, masked_side = planes.labels("truth side"), planes.labels("masked side")
-    truth_side.fill(num_classes)
-    masked_side.fill(num_classes)
-    _copy_where(truth_edge, truth, truth_side)
-    _copy_where(masked_edge, masked, masked_side)
-    is_edge = np.logical_or(truth_edge, masked_edge, out=truth_edge)
-    return joint_histogram((truth_side, masked_side), (num_classes + 1, num_classes + 1), is_edge)
+    is_void = np.equal(truth, num_classes, out=planes.mask("scratch"))
+    cv2.copyTo(truth, is_void.view(np.uint8), masked)  # several times faster than `np.copyto(where=)`
+    return masked
 
 
-def _copy_where(mask: np.ndarray, source: np.ndarray, target: np.ndarray) -> None:
-    """Copy the masked pixels; several times faster than `np.where` and `np.copyto(where=)`."""
-    cv2.copyTo(source, mask.view(np.uint8), target)
+def _mark_changes(labels: np.ndarray, planes: Planes) -> np.ndarray:
+    """Mark the pixels whose 3 x 3 square holds more than one label."""
+    kernel = np.ones((3, 3), np.uint8)
+    lowest = cv2.erode(labels, kernel, dst=planes.labels("lowest"))
+    highest = cv2.dilate(labels, kernel, dst=planes.labels("highest"))
+    changes = planes.mask("changes")
+    np.not_equal(lowest, highest, out=changes)
+    return changes
+
+
+def _widen(changes: np.ndarray, distance_px: int, out: np.ndarray) -> np.ndarray:
+    """Turn the changes into the band of that distance."""
+    kernel = np.ones((2 * distance_px - 1, 2 * distance_px - 1), np.uint8)
+    cv2.dilate(changes.view(np.uint8), kernel, dst=out.view(np.uint8))
+    return out
+
+
+def _mark_edge(changes: np.ndarray, distance_px: int, out: np.ndarray) -> np.ndarray:
+    """Mark the band of that distance and the image border."""
+    edge = _widen(changes, distance_px, out)
+    for axis in (edge, edge.T):
+        axis[:distance_px] = True
+        axis[-distance_px:] = True
+    return edge

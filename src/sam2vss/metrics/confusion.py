@@ -1,14 +1,15 @@
-"""Counting which labels meet: the one histogram that all scores come from.
+"""Counting which labels meet, and making labels fit for it.
 
 Arrays in, integers out; which clip a count belongs to and which score is made of it is decided elsewhere.
 """
 
 from collections.abc import Sequence
+from typing import Final
 
 import cv2
 import numpy as np
 
-MAX_EXACT_PIXELS = 1 << 24  # OpenCV hands histograms back as float32, which holds every integer up to here
+MAX_EXACT_PIXELS: Final = 1 << 24  # OpenCV hands histograms back as float32, which holds every integer up to here
 
 
 def work_dtype(num_classes: int) -> type[np.uint8] | type[np.uint16]:
@@ -65,7 +66,7 @@ def region_sums(table: np.ndarray) -> np.ndarray:
 
     Args:
         table: int64 (C or C+1, C+1), truth in rows, prediction in columns; index C means no class. A row C is only
-            there where predictions outside the truth's pixels count too (two-sided Boundary IoU).
+            there where predictions outside the truth's pixels count too.
 
     Returns:
         int64 (3, C): both, truth, prediction.

@@ -17,7 +17,12 @@ MAX_WINDOW: Final = 255  # run lengths are uint8 and saturate
 # What is counted per window of n frames; protocols choose a numerator and a denominator among these columns.
 STABLE, STABLE_KEPT, MERGED, MERGED_KEPT, LABELLED, LABELLED_KEPT, CORRECT = range(7)
 NUM_COLUMNS: Final = 7
-_VOID, _WRONG, _RIGHT = range(3)
+MAX_MASKED_WINDOWS: Final = 3  # up to here one mask a window is faster than a histogram, see benchmarks/metrics.py
+
+
+def curve_windows(longest: int = 32) -> tuple[int, ...]:
+    """Return the windows of a whole VC curve: 2, 3, ..., `longest` frames (2..255)."""
+    return tuple(range(2, longest + 1))
 
 
 class RunLengths:
@@ -26,6 +31,7 @@ class RunLengths:
     def __init__(self, longest: int) -> None:
         self._longest = longest
         self._values: np.ndarray | None = None
+        self._ceiling: np.ndarray = np.zeros((0, 0), np.uint8)
         self.lengths: np.ndarray = np.zeros((0, 0), np.uint8)
 
     def update(self, values: np.ndarray, planes: Planes) -> np.ndarray:
@@ -33,8 +39,12 @@ class RunLengths:
         if self._values is None:
             self.lengths = np.ones(values.shape, np.uint8)
         else:
-            self.lengths *= np.equal(values, self._values, out=planes.mask("equal"))
-            self.lengths += np.less(self.lengths, self._longest, out=planes.mask("equal"))
+            if not self._ceiling.size:
+                self._ceiling = np.full(values.shape, self._longest - 1, np.uint8)
+            np.minimum(self.lengths, self._ceiling, out=self.lengths)  # much faster than with a scalar
+            is_equal = np.equal(values, self._values, out=planes.mask("scratch"))
+            np.multiply(self.lengths, is_equal.view(np.uint8), out=self.lengths)
+            np.add(self.lengths, 1, out=self.lengths)
         if self._values is None or self._values.dtype != values.dtype:
             self._values = values.copy()
         else:
@@ -68,8 +78,7 @@ class ConsistencyCounter:
         self._truth = RunLengths(self._longest)
         self._prediction = RunLengths(self._longest)
         self._merged: RunLengths | None = None
-        self._num_frames = 0
-        self._rows: dict[int, list[np.ndarray]] = {n: [] for n in self._windows}
+        self._rows: list[np.ndarray] = []  # one a frame: (number of windows, NUM_COLUMNS)
 
     def update(
         self,
@@ -90,7 +99,6 @@ class ConsistencyCounter:
             planes: Scratch arrays of the labels' size and type.
             has_other_void: Whether `raw_truth` holds more than the usual void value.
         """
-        self._num_frames += 1
         if has_other_void and self._merged is None:
             self._merged = self._truth.branch(self._num_classes)
         truth_runs = self._truth.update(raw_truth, planes)
@@ -98,41 +106,78 @@ class ConsistencyCounter:
         is_labelled = np.less(truth, self._num_classes, out=planes.mask("labelled"))
         is_right = np.equal(truth, prediction, out=planes.mask("right"))
         is_right &= is_labelled
-        kind = planes.small("kind")  # void, wrong, right
-        np.add(is_labelled.view(np.uint8), is_right.view(np.uint8), out=kind)
 
-        stable, kept = self._count_runs(truth_runs, prediction_runs, kind, planes)
-        merged, merged_kept = stable, kept
+        rows = np.empty((len(self._windows), NUM_COLUMNS), np.int64)
+        own = self._count_runs(truth_runs, prediction_runs, is_labelled, is_right, planes)
+        rows[:, [STABLE, STABLE_KEPT, LABELLED, LABELLED_KEPT, CORRECT]] = own
+        rows[:, [MERGED, MERGED_KEPT]] = own[:, :2]
         if self._merged:
             merged_runs = self._merged.update(truth, planes)
-            merged, merged_kept = self._count_runs(merged_runs, prediction_runs, kind, planes)
-        for n in self._windows:
-            if self._num_frames >= n:
-                row = np.zeros(NUM_COLUMNS, np.int64)
-                row[STABLE], row[STABLE_KEPT] = stable[n].sum(), kept[n].sum()
-                row[MERGED], row[MERGED_KEPT] = merged[n].sum(), merged_kept[n].sum()
-                row[LABELLED], row[LABELLED_KEPT] = stable[n, _WRONG:].sum(), kept[n, _WRONG:].sum()
-                # a prediction that is right now and has not changed over a stable truth was right all along
-                row[CORRECT] = kept[n, _RIGHT]
-                self._rows[n].append(row)
+            merged = self._count_runs(merged_runs, prediction_runs, is_labelled, is_right, planes)
+            rows[:, [MERGED, MERGED_KEPT]] = merged[:, :2]
+        self._rows.append(rows)
 
     def counts(self) -> dict[int, np.ndarray]:
         """Return, for every n, one row of counts per window in order of time, int64 (T-n+1 or 0, NUM_COLUMNS)."""
-        empty = np.zeros((0, NUM_COLUMNS), np.int64)
-        return {n: np.stack(rows) if rows else empty for n, rows in self._rows.items()}
+        shape = (len(self._rows), len(self._windows), NUM_COLUMNS)
+        rows = np.array(self._rows, np.int64).reshape(shape)
+        return {n: rows[n - 1 :, i] for i, n in enumerate(self._windows)}
 
     def _count_runs(
-        self, truth_runs: np.ndarray, prediction_runs: np.ndarray, kind: np.ndarray, planes: Planes
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """Count pixels whose truth (first table) and also prediction (second) have stayed the same for >= n frames.
+        self,
+        truth_runs: np.ndarray,
+        prediction_runs: np.ndarray,
+        is_labelled: np.ndarray,
+        is_right: np.ndarray,
+        planes: Planes,
+    ) -> np.ndarray:
+        """Count the pixels that have stayed the same for at least n frames.
 
         Returns:
-            Two int64 tables (longest + 1, 3): row n, column void, wrong or right.
+            int64 (number of windows, 5): constant truth; constant truth and prediction; the same two on labelled
+            pixels; the second on pixels that are right now (over a stable truth they were right all along).
         """
         both_runs = np.minimum(truth_runs, prediction_runs, out=planes.small("both runs"))
-        longest = self._longest + 1
-        table = joint_histogram((truth_runs, both_runs, kind), (longest, longest, 3))
-        return _at_least(table.sum(axis=1)), _at_least(table.sum(axis=0))
+        count = _count_by_masks if len(self._windows) <= MAX_MASKED_WINDOWS else _count_by_histogram
+        return count(self._windows, (truth_runs, both_runs), (is_labelled, is_right), planes)
+
+
+def _count_by_masks(
+    windows: Sequence[int],
+    runs: tuple[np.ndarray, np.ndarray],
+    masks: tuple[np.ndarray, np.ndarray],
+    planes: Planes,
+) -> np.ndarray:
+    """Look at every window by itself: the fastest for a few."""
+    (truth_runs, both_runs), (is_labelled, is_right) = runs, masks
+    long_enough, chosen = planes.mask("long enough"), planes.mask("scratch")
+    rows = []
+    for n in windows:
+        np.greater_equal(truth_runs, n, out=long_enough)
+        stable = np.count_nonzero(long_enough)
+        stable_labelled = np.count_nonzero(np.logical_and(long_enough, is_labelled, out=chosen))
+        np.greater_equal(both_runs, n, out=long_enough)
+        kept = np.count_nonzero(long_enough)
+        kept_labelled = np.count_nonzero(np.logical_and(long_enough, is_labelled, out=chosen))
+        kept_right = np.count_nonzero(np.logical_and(long_enough, is_right, out=chosen))
+        rows.append((stable, kept, stable_labelled, kept_labelled, kept_right))
+    return np.array(rows, np.int64)
+
+
+def _count_by_histogram(
+    windows: Sequence[int],
+    runs: tuple[np.ndarray, np.ndarray],
+    masks: tuple[np.ndarray, np.ndarray],
+    planes: Planes,
+) -> np.ndarray:
+    """Answer all windows from one histogram of run lengths: a whole curve costs what four windows do."""
+    kind = planes.small("kind")  # 0 void, 1 wrong, 2 right
+    np.add(masks[0].view(np.uint8), masks[1].view(np.uint8), out=kind)
+    length = max(windows) + 1
+    table = joint_histogram((*runs, kind), (length, length, 3))
+    stable, kept = (_at_least(table.sum(axis=axis))[list(windows)] for axis in (1, 0))
+    columns = (stable.sum(axis=1), kept.sum(axis=1), stable[:, 1:].sum(axis=1), kept[:, 1:].sum(axis=1), kept[:, 2])
+    return np.stack(columns, axis=1)
 
 
 def _at_least(histogram: np.ndarray) -> np.ndarray:

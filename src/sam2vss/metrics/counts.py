@@ -2,19 +2,25 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import numpy as np
 
 from ..errors import LabelError, ShapeError
-from .boundary import boundary_table, label_band
-from .confusion import fold_strangers, joint_histogram, region_sums, work_dtype
+from .boundary import BOUNDARY_IOU_PX, boundary_iou_distance, copy_void, mark_boundaries
+from .confusion import fold_strangers, work_dtype
 from .consistency import NUM_COLUMNS, ConsistencyCounter
+from .contours import NUM_CONTOUR_ROWS, ContourCounter
+from .marks import MarkedCounts, combine_marks
 from .planes import Planes
+from .spans import count_table, find_spans
 
+BoundaryReadings = Literal["band", "full"]
 # Columns of `ClipCounts.frame_pixels`.
 BAND, BAND_RIGHT, LABELLED, LABELLED_RIGHT = range(4)
 NUM_FRAME_COLUMNS: Final = 4
+# Marks of a pixel, in the order in which they are combined.
+_RIGHT, _BAND, _TRUTH_EDGE, _PREDICTION_EDGE, _WIDE_TRUTH_EDGE, _WIDE_PREDICTION_EDGE = range(6)
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,7 +32,11 @@ class ClipCounts:
         size: (H, W) of the frames.
         confusion: (C, C+1): pixels of truth's class (row) with the predicted class (column); column C: unlabelled.
         band: (3, C): correct, true and predicted pixels inside the truth's 5 x 5 boundary band.
-        boundary: (3, C): the same of the two-sided Boundary IoU (intersection, truth's boundary, prediction's).
+        boundary: (3, C): the same of the two-sided Boundary IoU at 2 px (intersection, truth's boundary,
+            prediction's).
+        wide_boundary: (3, C): the same at 2 % of the diagonal; all zero where that was not counted.
+        contours: (4, C): contour pixels of the truth that match, all of them, the same of the prediction's; all zero
+            where they were not counted.
         frame_pixels: (T, 4) per frame: labelled pixels in the band, correct ones there, labelled pixels, correct ones.
         windows: For every n, one row per window of n frames (see `consistency`), in order of time.
     """
@@ -36,6 +46,8 @@ class ClipCounts:
     confusion: np.ndarray
     band: np.ndarray
     boundary: np.ndarray
+    wide_boundary: np.ndarray
+    contours: np.ndarray
     frame_pixels: np.ndarray
     windows: Mapping[int, np.ndarray]
 
@@ -52,6 +64,8 @@ class ClipCounts:
             confusion=np.zeros((num_classes, num_classes + 1), np.int64),
             band=np.zeros((3, num_classes), np.int64),
             boundary=np.zeros((3, num_classes), np.int64),
+            wide_boundary=np.zeros((3, num_classes), np.int64),
+            contours=np.zeros((NUM_CONTOUR_ROWS, num_classes), np.int64),
             frame_pixels=np.zeros((0, NUM_FRAME_COLUMNS), np.int64),
             windows={n: np.zeros((0, NUM_COLUMNS), np.int64) for n in windows},
         )
@@ -64,6 +78,8 @@ class ClipCounts:
             "confusion": self.confusion,
             "band": self.band,
             "boundary": self.boundary,
+            "wide_boundary": self.wide_boundary,
+            "contours": self.contours,
             "frame_pixels": self.frame_pixels,
             "windows": dict(self.windows),
         }
@@ -77,16 +93,25 @@ class ClipCounter:
         windows: The n of VC, each in 2..255.
         void_ids: Values of the truth that are void; the first one is the usual one.
         name: Name of the clip for messages.
+        boundary: Which boundary readings to count.
     """
 
-    def __init__(self, num_classes: int, windows: Sequence[int], void_ids: Sequence[int], name: str) -> None:
+    def __init__(
+        self,
+        num_classes: int,
+        windows: Sequence[int],
+        void_ids: Sequence[int],
+        name: str,
+        boundary: BoundaryReadings = "band",
+    ) -> None:
         self._num_classes = num_classes
         self._void_ids = tuple(void_ids)
         self._name = name
-        start = ClipCounts.empty(num_classes, windows)
+        self._is_full = boundary == "full"
+        self._counts = ClipCounts.empty(num_classes, windows)  # its arrays are added to in place
         self._size: tuple[int, int] | None = None
         self._planes: Planes | None = None
-        self._confusion, self._band, self._boundary = start.confusion, start.band, start.boundary
+        self._contours: ContourCounter | None = None
         self._frame_pixels: list[tuple[int, int, int, int]] = []
         self._consistency = ConsistencyCounter(windows, num_classes)
 
@@ -110,17 +135,21 @@ class ClipCounter:
         has_other_void = self._check_void(truth, truth_ids)
         self._size, self._planes = size, planes
 
-        shape = (self._num_classes + 1, self._num_classes + 1)
+        distances = [BOUNDARY_IOU_PX, *([boundary_iou_distance(size)] if self._is_full else [])]
+        masked = copy_void(truth_ids, predicted_ids, self._num_classes, planes)
+        band, edges = mark_boundaries(truth_ids, masked, distances, planes)
+        is_right = np.equal(truth_ids, predicted_ids, out=planes.mask("right"))
+        masks = [is_right, band, *(mask for pair in edges for mask in (pair.truth, pair.prediction))]
+        marks = combine_marks(masks, planes)
+        spans = find_spans([truth_ids, predicted_ids, marks], planes)
+        cells = (self._num_classes + 1, self._num_classes + 1)
         # row C, void pixels of the truth, counts nowhere
-        confusion = joint_histogram((truth_ids, predicted_ids), shape)[:-1]
-        band_mask = label_band(truth_ids, planes=planes, out=planes.mask("band"))
-        band = region_sums(joint_histogram((truth_ids, predicted_ids), shape, band_mask)[:-1])
-        self._confusion += confusion
-        self._band += band
-        self._boundary += region_sums(boundary_table(truth_ids, predicted_ids, band_mask, self._num_classes, planes))
-        self._frame_pixels.append(
-            (int(band[1].sum()), int(band[0].sum()), int(confusion.sum()), int(np.trace(confusion)))
-        )
+        confusion = count_table(spans, (truth_ids, predicted_ids), cells)[:-1]
+        marked = MarkedCounts.count(spans, truth_ids, masked, marks, self._num_classes, len(masks))
+        self._add_regions(confusion, marked)
+        if self._is_full:
+            self._contours = self._contours or ContourCounter(size, self._num_classes)
+            self._counts.contours[:] += self._contours.count(truth_ids, masked, marked.present, planes)
         self._consistency.update(truth_ids, predicted_ids, truth, prediction, planes, has_other_void)
 
     def counts(self) -> ClipCounts:
@@ -129,9 +158,11 @@ class ClipCounter:
         return ClipCounts(
             frames=len(pixels),
             size=self._size or (0, 0),
-            confusion=self._confusion.copy(),
-            band=self._band.copy(),
-            boundary=self._boundary.copy(),
+            confusion=self._counts.confusion.copy(),
+            band=self._counts.band.copy(),
+            boundary=self._counts.boundary.copy(),
+            wide_boundary=self._counts.wide_boundary.copy(),
+            contours=self._counts.contours.copy(),
             frame_pixels=pixels,
             windows=self._consistency.counts(),
         )
@@ -139,6 +170,17 @@ class ClipCounter:
     @property
     def _where(self) -> str:
         return f"clip {self._name!r}" if self._name else "the clip"
+
+    def _add_regions(self, confusion: np.ndarray, marked: MarkedCounts) -> None:
+        band = marked.regions(_RIGHT, _BAND, _BAND)
+        self._counts.confusion[:] += confusion
+        self._counts.band[:] += band
+        self._counts.boundary[:] += marked.regions(_RIGHT, _TRUTH_EDGE, _PREDICTION_EDGE)
+        if self._is_full:
+            self._counts.wide_boundary[:] += marked.regions(_RIGHT, _WIDE_TRUTH_EDGE, _WIDE_PREDICTION_EDGE)
+        self._frame_pixels.append(
+            (int(band[1].sum()), int(band[0].sum()), int(confusion.sum()), int(np.trace(confusion)))
+        )
 
     def _check_void(self, truth: np.ndarray, truth_ids: np.ndarray) -> bool:
         """Refuse values that are neither classes nor void; return whether there is more than the usual void."""

@@ -1,16 +1,18 @@
 """Scores of video segmentation from one pass over the frames, in memory that does not grow with the clips' length."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Final, get_args
 
 import numpy as np
 
 from ..errors import LabelError, SettingsError, ShapeError
 from .consistency import MAX_WINDOW
-from .counts import ClipCounter, ClipCounts
-from .scores import ClassScore, Scores, find_protocol, score_classes, score_clips
+from .counts import BoundaryReadings, ClipCounter, ClipCounts
+from .protocols import find_protocol
+from .scores import ClassScore, Scores, score_classes, score_clips
 
-MAX_CLASSES = 4096  # a clip keeps C x (C+1) counts of 8 bytes
+MAX_CLASSES: Final = 4096  # a clip keeps C x (C+1) counts of 8 bytes
+STATE_FORMAT: Final = 2  # 2: all boundary readings
 
 
 class VideoSegMetrics:
@@ -31,6 +33,8 @@ class VideoSegMetrics:
         windows: The n of mVC_n, each in 2..255.
         other_void_ids: Further values of the truth that are void. The `vspw` protocol takes them for labels of their
             own when it looks for pixels with constant truth, as its scripts do with VSPW's raw 0 and 255.
+        boundary: Which boundary scores to count: "band" for mBIoU in its readings and Boundary IoU at 2 px, "full"
+            for Boundary IoU at 2 % of the diagonal and boundary F as well; what is not counted is undefined.
 
     Raises:
         SettingsError: If these do not fit together.
@@ -42,7 +46,10 @@ class VideoSegMetrics:
         ignore_index: int = 255,
         windows: Sequence[int] = (8, 16),
         other_void_ids: Sequence[int] = (),
+        boundary: BoundaryReadings = "band",
     ) -> None:
+        if boundary not in get_args(BoundaryReadings):
+            raise SettingsError(f"unknown boundary readings {boundary!r}; choose one of band, full")
         if not 1 <= num_classes <= MAX_CLASSES:
             raise SettingsError(f"num_classes must be 1..{MAX_CLASSES}, found {num_classes}")
         self._void_ids = (int(ignore_index), *(int(i) for i in other_void_ids))
@@ -52,6 +59,7 @@ class VideoSegMetrics:
         if not self._windows or self._windows[0] < 2 or self._windows[-1] > MAX_WINDOW:
             raise SettingsError(f"windows must be frame counts in 2..{MAX_WINDOW}, found {list(windows)}")
         self._num_classes = num_classes
+        self._boundary: BoundaryReadings = boundary
         self._closed: dict[str, ClipCounts] = {}
         self._open: ClipCounter | None = None
         self._open_clip = ""
@@ -63,6 +71,10 @@ class VideoSegMetrics:
     @property
     def windows(self) -> tuple[int, ...]:
         return self._windows
+
+    @property
+    def boundary(self) -> BoundaryReadings:
+        return self._boundary
 
     @property
     def counts(self) -> dict[str, ClipCounts]:
@@ -98,7 +110,7 @@ class VideoSegMetrics:
                     "and clips need different names"
                 )
             self._close()
-            self._open, self._open_clip = ClipCounter(self._num_classes, self._windows, self._void_ids, clip), clip
+            self._open, self._open_clip = self._new_counter(clip), clip
         frames = (target.shape[0] if target.ndim == 3 else 1, *target.shape[-2:])
         for pred_frame, target_frame in zip(pred.reshape(frames), target.reshape(frames), strict=True):
             self._open.update(pred_frame, target_frame)
@@ -110,7 +122,8 @@ class VideoSegMetrics:
             protocol: "vspw" (VSPW_baseline's scripts), "cffm" (VSS-CFFM's script: clips of up to 16 frames left out
                 of everything, void merged), "paper" (Eq. 4: all T-n+1 windows) or "strict" (as "paper", but the
                 prediction must equal the truth, and void is left out). The first three let VC ask only whether a
-                prediction agrees with itself where the truth, void included, stays the same.
+                prediction agrees with itself where the truth, void included, stays the same. "dvis-compat" is "vspw"
+                with a mistake of DVIS_Plus' script, which `Scores.protocol_fault` describes.
 
         Raises:
             SettingsError: If the protocol is unknown.
@@ -142,7 +155,7 @@ class VideoSegMetrics:
         Raises:
             SettingsError: If the two were made with different arguments or share a clip.
         """
-        self._check_same(other._num_classes, other._void_ids, other._windows)
+        self._check_same(other._num_classes, other._void_ids, other._windows, other._boundary)
         theirs = other.counts
         shared = sorted(self.counts.keys() & theirs.keys())
         if shared:
@@ -155,9 +168,11 @@ class VideoSegMetrics:
     def state_dict(self) -> dict[str, Any]:
         """Return the counts as plain containers of integers and arrays; the open clip counts as finished."""
         return {
+            "format": STATE_FORMAT,
             "num_classes": self._num_classes,
             "void_ids": self._void_ids,
             "windows": self._windows,
+            "boundary": self._boundary,
             "clips": {clip: counts.state_dict() for clip, counts in self.counts.items()},
         }
 
@@ -165,20 +180,28 @@ class VideoSegMetrics:
         """Replace the counts by stored ones; all their clips are closed.
 
         Raises:
-            SettingsError: If the state was made with other arguments.
+            SettingsError: If the state was made with other arguments, or is of another format.
         """
-        self._check_same(state["num_classes"], tuple(state["void_ids"]), tuple(state["windows"]))
+        found = state.get("format", "1 or no counts at all")
+        if found != STATE_FORMAT:
+            raise SettingsError(
+                f"stored counts of format {found}, expected {STATE_FORMAT}: they lack what this version counts. "
+                "Score the clips again."
+            )
+        self._check_same(state["num_classes"], tuple(state["void_ids"]), tuple(state["windows"]), state["boundary"])
         self.reset()
         self._closed = {clip: ClipCounts(**counts) for clip, counts in state["clips"].items()}
+
+    def _new_counter(self, clip: str) -> ClipCounter:
+        return ClipCounter(self._num_classes, self._windows, self._void_ids, clip, self._boundary)
 
     def _close(self) -> None:
         if self._open:
             self._closed[self._open_clip] = self._open.counts()
             self._open = None
 
-    def _check_same(self, num_classes: int, void_ids: tuple[int, ...], windows: tuple[int, ...]) -> None:
-        ours = (self._num_classes, self._void_ids, self._windows)
-        if (num_classes, void_ids, windows) != ours:
-            raise SettingsError(
-                f"counts with (classes, void ids, windows) {(num_classes, void_ids, windows)} do not fit {ours}"
-            )
+    def _check_same(self, num_classes: int, void_ids: tuple[int, ...], windows: tuple[int, ...], boundary: str) -> None:
+        theirs = (num_classes, void_ids, windows, boundary)
+        ours = (self._num_classes, self._void_ids, self._windows, self._boundary)
+        if theirs != ours:
+            raise SettingsError(f"counts with (classes, void ids, windows, boundary) {theirs} do not fit {ours}")
