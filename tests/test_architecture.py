@@ -17,8 +17,9 @@ PURE = LOWEST | {"mask_runs", "voting", "metrics", "flow", "smoothing", "prefetc
 FILES = LOWEST | {"versions", "devices", "files", "images", "videos", "media", "hub", "overlay", "masklet_files"}
 RUN_FOLDER = {"records", "run_info", "run_files", "artifacts"}
 ADAPTERS = RUN_FOLDER | {"segmenters", "trackers", "datasets", "sam2"}
-METHOD = PURE | FILES | ADAPTERS | {"pipeline", "evaluate"}
-BOARD = {"scoreboard", "published", "score_tables", "score_plots", "board_page"}
+METHOD = PURE | FILES | ADAPTERS | {"pipeline", "evaluate", "evaluation_tables", "video_counts"}
+BOARD = {"scoreboard", "published", "score_sections", "score_tables", "score_latex", "score_plots", "board_page"}
+BOARD |= {"page_tables", "board_files"}
 MAY_IMPORT: dict[str, set[str]] = {
     "types": LOWEST,
     "errors": LOWEST,
@@ -27,7 +28,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     # pure maths: no files, no models
     "mask_runs": LOWEST,
     "voting": LOWEST | {"mask_runs"},
-    "metrics": LOWEST,
+    "metrics": LOWEST | {"flow"},
     "flow": LOWEST,
     "smoothing": LOWEST | {"flow"},
     "prefetch": LOWEST,
@@ -52,20 +53,29 @@ MAY_IMPORT: dict[str, set[str]] = {
     "sam2": FILES,
     # the method, and what stands on it
     "pipeline": PURE | FILES | RUN_FOLDER,
-    "evaluate": PURE | FILES | RUN_FOLDER | {"datasets"},
+    "evaluation_tables": LOWEST | {"metrics"},
+    "video_counts": LOWEST | {"metrics", "datasets"},
+    "evaluate": PURE | FILES | RUN_FOLDER | {"datasets", "evaluation_tables", "video_counts"},
     "evaluate_panoptic": PURE | FILES | RUN_FOLDER | {"datasets"},
     "stability": PURE | FILES | RUN_FOLDER | {"datasets"},
     "report_data": FILES | RUN_FOLDER,
-    "report": FILES | RUN_FOLDER | {"report_data"},
+    "report_scores": FILES | RUN_FOLDER | {"report_data", "page_tables"},
+    "report": FILES | RUN_FOLDER | {"report_data", "report_scores", "page_tables"},
     "refiner": METHOD,
     # tables of many rows
     "scoreboard": LOWEST | {"metrics"},
     "published": LOWEST | {"scoreboard"},
-    "score_tables": FILES | {"scoreboard", "metrics"},
-    "score_plots": FILES | {"scoreboard", "metrics"},
-    "board_page": FILES | {"scoreboard", "metrics", "score_tables", "score_plots"},
-    "bench": METHOD | BOARD | {"refiner"},
-    "ablate": METHOD | BOARD | {"refiner"},
+    "score_sections": LOWEST | {"scoreboard", "metrics"},
+    "score_tables": LOWEST | {"scoreboard", "metrics", "score_sections"},
+    "score_latex": LOWEST | {"scoreboard", "metrics", "score_sections"},
+    "score_plots": FILES | {"scoreboard", "metrics", "score_sections"},
+    "page_tables": LOWEST,
+    "board_page": FILES | {"scoreboard", "metrics", "score_sections", "score_plots", "page_tables"},
+    "board_files": FILES | {"scoreboard", "score_tables", "score_latex", "score_plots", "board_page"},
+    "results_page": FILES | {"scoreboard", "score_tables"},
+    "counts_files": FILES | {"metrics"},
+    "bench": METHOD | BOARD | {"refiner", "counts_files"},
+    "ablate": METHOD | BOARD | {"refiner", "counts_files", "bench"},
     "training": METHOD,
     # what a person meets
     "__init__": METHOD | {"refiner"},
@@ -76,10 +86,10 @@ MAY_IMPORT: dict[str, set[str]] = {
     "cli": METHOD
     | BOARD
     | {"refiner", "training", "report", "demo", "doctor", "console", "plan", "__init__"}
-    | {"evaluate_panoptic", "stability", "bench", "ablate"},
+    | {"evaluate_panoptic", "stability", "bench", "ablate", "results_page"},
     "__main__": {"cli"},
 }
-HEAVY = {"torch", "transformers", "av", "huggingface_hub", "ray", "gradio", "peft"}
+HEAVY = {"torch", "transformers", "av", "huggingface_hub", "ray", "gradio", "peft", "matplotlib"}
 LIGHT_ENTRIES = ["cli", "settings", "types", "errors", "interfaces"]  # what `--help` and scripts load first
 
 

@@ -344,7 +344,7 @@ def test_an_interrupted_run_goes_on_to_the_same_bits(command, place, whole, tmp_
     exact.on_window = interrupt
     answer = command(*toy_run(place, tmp_path / "run"))
     assert answer.code == 130
-    assert answer.message == "interrupted: finished windows are kept; go on with the same command and --resume"
+    assert answer.message == "interrupted: what is finished is kept; go on with the same command and --resume"
     assert info_of(tmp_path / "run")["status"] == "incomplete"
     exact.on_window = None
     answer = command(*toy_run(place, tmp_path / "run", "--resume"))
@@ -524,7 +524,7 @@ def test_a_foreign_id_in_a_later_map_ends_the_run_as_incomplete(command, place, 
     [
         (["--segmenter", "segformer-nano"], "--labels and --segmenter both give base labels: pass one of them"),
         (["--labels", "nowhere"], "--labels nowhere does not exist"),
-        (["--label-set", "nowhere.json"], "cannot read the label set nowhere.json"),
+        (["--label-set", "nowhere.json"], "there is no label set nowhere.json"),
         (["--vote-weight", "probability"], "--vote-weight probability needs a model: stored label PNGs hold no"),
         (["--sam2", "sam2.1-hugo"], "'sam2.1-hugo' is neither a known name, nor a folder here, nor a hub id"),
         (["--sam2", "sam2.1-larg"], "Did you mean sam2.1-large"),

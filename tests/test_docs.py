@@ -1,7 +1,7 @@
 """The documentation speaks only of things that exist, and its tables hold the values of the code.
 
-Checked in docs/method.md: every code span, every table of values. In all pages: links to local files and headings. In
-the README: the command lines.
+Checked in docs/method.md and docs/evaluation.md: every code span, every table of values. In all pages: links to local
+files and headings. In the README: the command lines.
 """
 
 import ast
@@ -20,11 +20,11 @@ from pydantic import BaseModel
 
 from sam2vss import settings
 from sam2vss.cli import app
-from sam2vss.metrics import PROTOCOLS, VideoSegMetrics, consistency
+from sam2vss.metrics import PROTOCOLS, VideoSegMetrics, consistency, curve_windows
 
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "src" / "sam2vss"
-METHOD = ROOT / "docs" / "method.md"
+CHECKED = [ROOT / "docs" / name for name in ("method.md", "evaluation.md")]
 PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("**/*.md"))]
 SETTINGS = (settings.MaskletSettings, settings.FollowSettings, settings.VoteSettings)
 CHOICES = (
@@ -155,7 +155,7 @@ def known_words() -> frozenset[str]:
     """Names that may stand alone: settings, the values of choices, protocols, scores."""
     fields = {name for model in SETTINGS for name in model.model_fields}
     choices = {value for choice in CHOICES for value in get_args(choice)}
-    return frozenset(fields | choices | set(PROTOCOLS) | set(VideoSegMetrics(1).compute().as_dict()))
+    return frozenset(fields | choices | set(PROTOCOLS) | set(VideoSegMetrics(1, windows=curve_windows()).compute().as_dict()))
 
 
 def check_option(option: str, value: str) -> str:
@@ -247,7 +247,7 @@ def unproven_rows(text: str) -> list[str]:
 
 @pytest.fixture(scope="module")
 def method() -> str:
-    return METHOD.read_text(encoding="utf-8")
+    return "\n".join(page.read_text(encoding="utf-8") for page in CHECKED)
 
 
 def test_everything_the_method_page_names_exists(method):
@@ -378,7 +378,7 @@ def test_command_lines_in_the_readme_are_understood():
         ("--vote-scope", "no command has the option --vote-scope"),
         ("--mode fast", ""),
         ("--mode slow", "--mode takes auto or exact or fast or prompt, not slow"),
-        ("sam2vss bench", "no command bench"),
+        ("sam2vss benches", "no command benches"),
         ("sam2vss demo --smoke", "sam2vss demo has no option --smoke"),
         ("sam2vss train nano --frames 3", "sam2vss train nano has no option --frames"),
         ("tests/test_nothing.py::test_x", "no file tests/test_nothing.py"),

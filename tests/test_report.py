@@ -325,6 +325,53 @@ def test_scores_stand_in_percent_with_signed_differences(tmp_path: Path) -> None
     assert "mIoU rose from 50.92 to 58.26 %" in PageParser(page).text
 
 
+def score_table_of(run_dir: Path, difference: Any, videos: int | None = None) -> str:
+    """Return the table of a run with mIoU and mVC8 and that `difference` entry, scored over so many videos."""
+    parts = {"base": {"mIoU": 0.5, "mVC8": 0.9}, "refined": {"mIoU": 0.512, "mVC8": 0.89}}
+    scores: dict[str, Any] = {part: {"scores": values} for part, values in parts.items()}
+    if videos is not None:
+        scores["refined"]["per_video"] = {f"clip {i}": {} for i in range(videos)}
+    if difference is not None:
+        scores["difference"] = difference
+    (make_run(run_dir) / "scores.json").write_text(json.dumps(scores))
+    page = page_of(run_dir)
+    start = page.index('<table id="scores">')
+    return page[start : page.index("</table>", start)]
+
+
+def test_differences_carry_their_stored_intervals(tmp_path: Path) -> None:
+    stored = {
+        "mIoU": {"difference": 0.012, "low": 0.003, "high": 0.021, "clips": 6},
+        "mVC8": {"difference": -0.01, "low": -0.02, "high": 0.00001, "clips": 6},
+    }
+    table = score_table_of(tmp_path, stored)
+    assert '+1.20</span> <small class="interval">[+0.30, +2.10]</small>' in table
+    assert '<small class="interval">[\N{MINUS SIGN}2.00, +0.00]</small>' in table
+    assert "In brackets: 95 % interval, 6 clips" in table
+
+
+@pytest.mark.parametrize(
+    ("difference", "videos", "sentence"),
+    [
+        (None, 1, "Differences: 1 clip, no interval<"),
+        ({"mIoU": {"difference": 0.012, "low": None, "high": None, "clips": 1}}, None, "1 clip, no interval<"),
+        (None, 3, "Differences: 3 clips, no interval stored<"),
+        (None, None, "Differences without an interval<"),
+        ("damaged", None, "Differences without an interval<"),
+        ({"mIoU": "damaged", "mVC8": {"low": 0, "high": "x", "clips": []}}, None, "Differences without an interval<"),
+        (
+            {"mIoU": {"low": 0, "high": 0.1, "clips": 3}, "mVC8": {"low": 0, "high": 0.1, "clips": 5}},
+            None,
+            "In brackets: 95 % intervals, 3 to 5 clips<",
+        ),
+    ],
+)
+def test_where_there_is_no_interval_the_table_says_why(
+    tmp_path: Path, difference: Any, videos: int | None, sentence: str
+) -> None:
+    assert sentence in score_table_of(tmp_path, difference, videos)
+
+
 @pytest.mark.parametrize(
     "per_class",
     [

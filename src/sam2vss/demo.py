@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 from .artifacts import RunFolder, atomic_write_json
-from .datasets.synthetic import LABEL_SPACE, TEST_SEEDS, SyntheticClip, export_vspw, render_clip
+from .datasets.synthetic import FRAME_RATE, LABEL_SPACE, TEST_SEEDS, SyntheticClip, export_vspw, render_clip
 from .errors import RunError
 from .evaluate import Evaluation, evaluate_folders
 from .pipeline import Progress, RunSummary, VoteRule, refine_run
@@ -21,7 +21,6 @@ from .types import Frame
 
 DEMO_FRAMES = 48  # ours: one and a half windows, so that a window border is part of the picture
 DEMO_SIZE = (240, 320)
-FRAME_RATE = Fraction(15)  # VSPW's
 FAST_EVERY = 4  # ours: automatic masks on every 4th frame keep the demo under a minute
 
 
@@ -33,7 +32,7 @@ class RenderedClip:
     clip: SyntheticClip
     path: Path
     kind: str = "images"
-    frame_rate: Fraction | None = FRAME_RATE
+    frame_rate: Fraction | None = Fraction(FRAME_RATE)
     time_base: Fraction | None = None
 
     @property
@@ -51,7 +50,7 @@ class RenderedClip:
     def frames(self) -> Iterator[Frame]:
         """Stream the rendered frames."""
         for index, image in enumerate(self.clip.frames):
-            yield Frame(image, index, f"{index:08d}", time_s=index / FRAME_RATE)
+            yield Frame(image, index, f"{index:08d}", time_s=index / Fraction(FRAME_RATE))
 
     def fingerprint(self) -> str:
         """Hash the pixels."""

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, get_args
 
 import numpy as np
 
+from .datasets.label_sets import find_label_space
 from .devices import choose_device, choose_dtype
 from .errors import LabelError, SettingsError, ShapeError
 from .hub import ModelLocation, local_model, resolve_model
@@ -378,7 +379,7 @@ def _label_space(label_set: LabelSpace | str | Path | None, labels: np.ndarray) 
     if isinstance(label_set, LabelSpace):
         return label_set
     if label_set is not None:
-        return LabelSpace.from_json(Path(label_set))
+        return find_label_space(label_set)
     if labels.dtype == np.uint16:
         raise LabelError(
             "labels of 16 bits need a label_set, since 255 could be a class or void: pass "
@@ -404,7 +405,7 @@ def stored_label_space(folder: Path, label_set: LabelSpace | str | Path | None) 
     if isinstance(label_set, LabelSpace):
         return label_set
     if label_set is not None:
-        return LabelSpace.from_json(Path(label_set))
+        return find_label_space(label_set)
     for place in (folder / "label_set.json", folder.parent / "label_set.json"):
         if place.is_file():
             return LabelSpace.from_json(place)

@@ -21,6 +21,7 @@ import numpy as np
 
 from .errors import SettingsError
 from .files import atomic_write_bytes, safe_name
+from .page_tables import html_line, html_table
 from .report_data import (
     FINISHED,
     MAX_WIDTH,
@@ -38,13 +39,12 @@ from .report_data import (
     share_frames,
     to_number,
 )
+from .report_scores import UNKNOWN, class_card, percent, score_card, score_pair
 from .types import LabelSpace
 
 logger = logging.getLogger(__name__)
 
 MAX_MASKLET_ROWS = 20_000  # about 0.5 MB
-HEADLINE_SCORES = ("mIoU", "wIoU", "mBIoU", "mVC8", "mVC16")
-UNKNOWN = "\N{EN DASH}"
 
 
 def write_report(run_dir: Path, out: Path | None = None, max_frames: int = 120) -> Path:
@@ -86,7 +86,7 @@ def _render(run: RunRecord, shown: Sequence[EmbeddedClip], page: Path) -> str:
         "summary": escape(_summary(run)),
         "status": _status_chip(run),
         "warnings": _warnings(run.warnings),
-        "scores": _score_table(run.scores),
+        "scores": score_card(run.scores),
         "facts": _facts(run),
         "notes": _viewer_notes(run, shown),
         "clip_options": "".join(
@@ -95,7 +95,7 @@ def _render(run: RunRecord, shown: Sequence[EmbeddedClip], page: Path) -> str:
         "panels": "".join(_panel(panel) for panel in panels),
         "viewer_hidden": "" if shown else "hidden",
         "empty_hidden": "hidden" if shown else "",
-        "class_scores": _class_scores(run.scores, run.label_space),
+        "class_scores": class_card(run.scores, run.label_space),
         "accounting": _accounting_table(run, page),
         "timings": _timing_table(run.info),
         "settings": _settings_tables(run.info),
@@ -138,10 +138,6 @@ def _script_json(element_id: str, content: Any) -> str:
     return f'<script type="application/json" id="{element_id}">{text}</script>\n'
 
 
-def _percent(value: float | None, digits: int = 2) -> str:
-    return UNKNOWN if value is None else f"{100 * value:.{digits}f}"
-
-
 def _mean(clips: Iterable[ClipRecord], key: str) -> float | None:
     values = [value for clip in clips for value in clip.series.get(key, []) if value is not None]
     return sum(values) / len(values) if values else None
@@ -165,13 +161,13 @@ def _summary(run: RunRecord) -> str:
     outcome = []
     changed = _mean(run.clips, "changed")
     if changed is not None:
-        outcome.append(f"{_percent(changed)} % of the pixels changed class")
+        outcome.append(f"{percent(changed)} % of the pixels changed class")
     for name, before, after in (
         ("flicker", _mean(run.clips, "flip_base"), _mean(run.clips, "flip_refined")),
-        ("mIoU", *_score_pair(run.scores, "mIoU")),
+        ("mIoU", *score_pair(run.scores, "mIoU")),
     ):
         if before is not None and after is not None:
-            outcome.append(f"{name} {_change(_percent(before), _percent(after), after > before)}")
+            outcome.append(f"{name} {_change(percent(before), percent(after), after > before)}")
     return f"{text}: {', '.join(outcome)}." if outcome else f"{text}."
 
 
@@ -239,64 +235,6 @@ def _panel(panel: str) -> str:
     )
 
 
-def _table(head: Sequence[str], rows: Iterable[Sequence[str]], caption: str, table_id: str = "") -> str:
-    """Return a table; cells are HTML, the first of each row is its heading."""
-    body = "".join(
-        f'<tr><th scope="row">{row[0]}</th>{"".join(f"<td>{cell}</td>" for cell in row[1:])}</tr>' for row in rows
-    )
-    names = "".join(f'<th scope="col">{name}</th>' for name in head)
-    attribute = f' id="{table_id}"' if table_id else ""
-    return (
-        f'<div class="scroll"><table{attribute}><caption>{caption}</caption><thead><tr>{names}</tr></thead>'
-        f"<tbody>{body}</tbody></table></div>"
-    )
-
-
-def _scores_of(scores: Mapping[str, Any], part: str) -> Mapping[str, Any]:
-    entry = scores.get(part)
-    inner = entry.get("scores") if isinstance(entry, Mapping) else None
-    return inner if isinstance(inner, Mapping) else {}
-
-
-def _score_pair(scores: Mapping[str, Any], name: str) -> tuple[float | None, float | None]:
-    base, refined = (to_number(_scores_of(scores, part).get(name)) for part in ("base", "refined"))
-    return base, refined
-
-
-def _difference(before: float | None, after: float | None) -> str:
-    """Return the gain in percentage points with sign and colour; higher is better in all our scores."""
-    if before is None or after is None:
-        return UNKNOWN
-    points = round(100 * (after - before), 2) + 0.0  # no minus zero
-    kind = "good" if points > 0 else "bad" if points < 0 else "same"
-    text = f"{points:+.2f}".replace("-", "\N{MINUS SIGN}") if points else "0.00"
-    return f'<span class="{kind}">{text}</span>'
-
-
-def _score_table(scores: Mapping[str, Any]) -> str:
-    names = list(dict.fromkeys(name for part in ("base", "refined") for name in _scores_of(scores, part)))
-    pairs = {name: pair for name in names if (pair := _score_pair(scores, name)) != (None, None)}
-    if not pairs:
-        return ""
-    main = {name: pair for name, pair in pairs.items() if name in HEADLINE_SCORES} or pairs
-    more = {name: pair for name, pair in pairs.items() if name not in main}
-    table = _table(
-        ["", *map(escape, main)],
-        [
-            ['<span class="dot base"></span>base', *(_percent(before) for before, _ in main.values())],
-            ['<span class="dot refined"></span>refined', *(_percent(after) for _, after in main.values())],
-            ["difference", *(_difference(*pair) for pair in main.values())],
-        ],
-        "In percent; higher is better",
-        "scores",
-    )
-    if more:
-        rows = [[escape(name), *map(_percent, pair), _difference(*pair)] for name, pair in more.items()]
-        others = _table(["score", "base", "refined", "difference"], rows, "In percent; higher is better", "more-scores")
-        table += f"<details><summary>{counted(len(more), 'further score')}</summary>{others}</details>"
-    return f'<section class="card" aria-labelledby="h-scores"><h2 id="h-scores">Scores</h2>{table}</section>'
-
-
 def _facts(run: RunRecord) -> str:
     """Return the few numbers that say how the run went, as far as they are known."""
     flicker = [_mean(run.clips, key) for key in ("flip_base", "flip_refined")]
@@ -321,53 +259,7 @@ def _facts(run: RunRecord) -> str:
 
 
 def _with_unit(value: float | None) -> str:
-    return UNKNOWN if value is None else f"{_percent(value)} %"
-
-
-def _class_ious(scores: Mapping[str, Any], part: str, label_space: LabelSpace) -> dict[str, float | None]:
-    """Return IoU by class name from `per_class`: {name: IoU}, {name: {"IoU": ...}} or {"IoU": either list or names}."""
-    entry = scores.get(part)
-    content = entry.get("per_class") if isinstance(entry, Mapping) else None
-    if isinstance(content, Mapping):
-        content = next((content[key] for key in ("IoU", "iou") if key in content), content)
-    if isinstance(content, list):
-        content = dict(zip(label_space.names, content, strict=False))
-    ious = {}
-    for name, value in content.items() if isinstance(content, Mapping) else ():
-        inner = value.get("IoU", value.get("iou")) if isinstance(value, Mapping) else value
-        ious[str(name)] = to_number(inner)
-    return ious
-
-
-def _class_scores(scores: Mapping[str, Any], label_space: LabelSpace) -> str:
-    """Return a pair of bars a class; classes without a score on either side are counted, not drawn."""
-    base, refined = (_class_ious(scores, part, label_space) for part in ("base", "refined"))
-    colors = dict(zip(label_space.names, label_space.palette.tolist(), strict=True))
-    rows, absent = [], 0
-    for name in dict.fromkeys([*base, *refined]):
-        before, after = base.get(name), refined.get(name)
-        if before is None and after is None:
-            absent += 1
-            continue
-        red, green, blue = colors.get(name, (128, 128, 128))
-        bars = "".join(
-            f'<span class="bar"><i class="{part}" style="width:{100 * min(1.0, max(0.0, value or 0.0)):.2f}%"></i>'
-            f"<b>{_percent(value, 1)}</b></span>"
-            for part, value in (("base", before), ("refined", after))
-        )
-        rows.append(
-            f'<li><span class="swatch" style="background:rgb({red},{green},{blue})"></span>'
-            f'<span class="class-name">{escape(name)}</span><span class="bars">{bars}</span>'
-            f"{_difference(before, after)}</li>"
-        )
-    if not rows:
-        return ""
-    note = f'<p class="hint">{counted(absent, "class")} without a single pixel not listed.</p>' if absent else ""
-    return (
-        '<section class="card" aria-labelledby="h-classes"><h2 id="h-classes">IoU per class <small>'
-        '<span class="dot base"></span>base <span class="dot refined"></span>refined, percent</small></h2>'
-        f'<ul id="class-scores">{"".join(rows)}</ul>{note}</section>'
-    )
+    return UNKNOWN if value is None else f"{percent(value)} %"
 
 
 def _accounting_table(run: RunRecord, page: Path) -> str:
@@ -378,8 +270,8 @@ def _accounting_table(run: RunRecord, page: Path) -> str:
         numbers = [to_number(clip.counts.get(f"frames_{stage}")) for stage in stages]
         cells = [UNKNOWN if number is None else f"{number:.0f}" for number in numbers]
         source = escape(str(clip.counts.get("source", "")))
-        rows.append([escape(clip.name), *cells, _overlay_link(run.folder, clip.name, page), source])
-    return _table(["clip", *stages, "overlay", "source"], rows, "Frames at every stage", "accounting")
+        rows.append(html_line(escape(clip.name), [*cells, _overlay_link(run.folder, clip.name, page), source]))
+    return html_table(["clip", *stages, "overlay", "source"], rows, "Frames at every stage", "accounting")
 
 
 def _overlay_link(run_dir: Path, clip: str, page: Path) -> str:
@@ -405,10 +297,11 @@ def _timing_table(info: Mapping[str, Any]) -> str:
     if not total:
         return ""
     rows = [
-        [escape(name), f"{value:.2f} s", f"{_percent(value / total, 1)} %"]
+        html_line(escape(name), [f"{value:.2f} s", f"{percent(value / total, 1)} %"])
         for name, value in sorted(known.items(), key=lambda item: -item[1])
     ]
-    return _table(["stage", "time", "share"], [*rows, ["total", f"{total:.2f} s", ""]], "Time per stage", "timings")
+    rows.append(html_line("total", [f"{total:.2f} s", ""]))
+    return html_table(["stage", "time", "share"], rows, "Time per stage", "timings")
 
 
 def _settings_tables(info: Mapping[str, Any]) -> str:
@@ -423,7 +316,11 @@ def _settings_tables(info: Mapping[str, Any]) -> str:
     if rest:
         groups["run"] = rest
     return "".join(
-        _table(["name", "value"], [[escape(key), escape(text)] for key, text in _flatten(value)], name.capitalize())
+        html_table(
+            ["name", "value"],
+            [html_line(escape(key), [escape(text)]) for key, text in _flatten(value)],
+            name.capitalize(),
+        )
         for name, value in groups.items()
     )
 

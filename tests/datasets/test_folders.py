@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from sam2vss.datasets.folders import find_label_folders, natural_key, read_ids
+from sam2vss.datasets.folders import find_label_folders, natural_key, read_colors, read_ids
 from sam2vss.errors import LabelError
 
 
@@ -169,5 +169,28 @@ def test_unreadable_files_are_named(tmp_path: Path):
     noise = np.random.default_rng(0).integers(0, 255, (64, 64), dtype=np.uint8)
     whole = write(tmp_path / "b.png", noise).read_bytes()
     (tmp_path / "b.png").write_bytes(whole[: len(whole) // 2])
-    with pytest.raises(LabelError, match=r"cannot read the label file .*b\.png"):
+    with pytest.raises(LabelError, match=r"cannot read the label file: .*b\.png"):
         read_ids(tmp_path / "b.png")
+
+
+def test_an_unfetched_or_damaged_file_says_how_to_mend_it(tmp_path: Path):
+    (tmp_path / "a.png").write_text("version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 1234\n")
+    with pytest.raises(LabelError, match=r"a\.png is not an image \(\d+ bytes\) but a Git LFS pointer.*git lfs pull"):
+        read_ids(tmp_path / "a.png")
+    clip = tmp_path / "988_f_Xvy_DCPt8" / "mask"
+    clip.mkdir(parents=True)
+    (clip / "a.png").touch()
+    with pytest.raises(LabelError, match=r"\(0 bytes\); .* VSPW-dataset/VSPW-dataset-download links an archive"):
+        read_ids(clip / "a.png")
+
+
+def test_colours_are_read_as_they_look(tmp_path: Path):
+    palette = Image.fromarray(IDS).convert("P")
+    palette.putpalette([9, 8, 7, 6, 5, 4, 3, 2, 1, 0, 9, 8])
+    palette.save(tmp_path / "p.png")
+    assert read_colors(tmp_path / "p.png")[0].tolist() == [[9, 8, 7], [6, 5, 4], [3, 2, 1]]
+    opaque = np.full((2, 2, 4), 255, np.uint8)
+    assert read_colors(write(tmp_path / "a.png", opaque)).shape == (2, 2, 3)
+    opaque[0, 0, 3] = 7
+    with pytest.raises(LabelError, match=r"b\.png has transparent pixels, expected a plain colour"):
+        read_colors(write(tmp_path / "b.png", opaque))

@@ -18,12 +18,18 @@ from cyclopts import App, CycloptsError, Parameter
 from pydantic import ValidationError
 
 from ..errors import RunError, Sam2VssError, SettingsError
+from .ablate import ablate
+from .bench import bench
+from .check_data import check_data
 from .demo import demo
 from .doctor import doctor
 from .evaluate import evaluate
+from .evaluate_panoptic import evaluate_panoptic
 from .exit_codes import EXIT_DONE, EXIT_INPUT, EXIT_INTERRUPTED
 from .refine import refine
 from .report import report
+from .stability import stability
+from .synthetic import synthetic
 from .train import nano
 
 app = App(
@@ -35,6 +41,12 @@ app = App(
 app.meta.suppress_keyboard_interrupt = False
 app.command(refine)
 app.command(evaluate)
+app.command(evaluate_panoptic)
+app.command(bench)
+app.command(stability)
+app.command(check_data)
+app.command(synthetic)
+app.command(ablate)
 app.command(demo)
 app.command(report)
 app.command(doctor)
@@ -115,8 +127,8 @@ def _call(arguments: Sequence[str]) -> int:
 
 def _way_on(arguments: Sequence[str]) -> str:
     """Say how to go on after an interruption."""
-    if "refine" in arguments:
-        return "finished windows are kept; go on with the same command and --resume"
+    if {"refine", "bench", "ablate"} & set(arguments):
+        return "what is finished is kept; go on with the same command and --resume"
     if "train" in arguments:
         return "the same command goes on from the last checkpoint"
     return "the same command starts again"

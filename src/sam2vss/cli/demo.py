@@ -26,7 +26,8 @@ def demo(
     from ..console import RunBars, print_rows, print_summary, stderr
     from ..datasets.synthetic import TEST_SEEDS
     from ..demo import DEMO_FRAMES, run_demo
-    from ..evaluate import scores_table
+    from ..evaluate import compare
+    from ..evaluation_tables import scores_table
 
     started = time.monotonic()
     stderr.print(
@@ -38,7 +39,8 @@ def demo(
         )
     print_summary(result.summary, time.monotonic() - started)
     named = {"base": result.base, "refined, mode fast": result.fast, "refined, mode exact": result.refined}
-    rows = scores_table({name: part.scores for name, part in named.items()})
+    changes = {"exact - base": compare(result.base, result.refined)}
+    rows = scores_table({name: part.scores for name, part in named.items()}, changes)
     print_rows(rows, f"scores of {result.base.frames} frames, percent")
     print(f"report  {result.report}")
     print(f"        {out / 'fast' / 'report.html'} (mode fast)")

@@ -1,29 +1,50 @@
 """`sam2vss evaluate`."""
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter
 
+from ..errors import SettingsError
 from .exit_codes import EXIT_DONE
 from .options import Flag
+from .progress import counting_bar
 from .run_folders import refuse_shards
+
+if TYPE_CHECKING:
+    from ..evaluate import Evaluation
+    from ..metrics import PairedDifference
+    from ..types import LabelSpace
+
+NARROW = 64  # columns below which tables are turned, one score a row
 
 
 def evaluate(
     truth: Path,
     predictions: Path,
     /,
-    *,
+    *others: Path,
     label_set: Path | None = None,
     prediction_label_set: Path | None = None,
-    protocol: Literal["vspw", "cffm", "paper", "strict"] = "vspw",
-    windows: Annotated[tuple[int, ...], Parameter(negative="")] = (8, 16),
+    split: str | None = None,
     only: Annotated[tuple[str, ...], Parameter(consume_multiple=True, negative="")] = (),
+    protocol: Literal["vspw", "cffm", "paper", "strict", "dvis-compat"] = "vspw",
+    windows: Annotated[tuple[int, ...], Parameter(consume_multiple=True, negative="")] = (8, 16),
+    curve: Flag = False,
+    boundary: Literal["band", "full"] = "band",
+    bootstrap: int = 2000,
+    colors: Flag = False,
+    id_offset: int | None = None,
+    resize_predictions: Flag = False,
+    missing: Literal["error", "void"] = "error",
+    workers: int = 1,
     json_file: Annotated[Path | None, Parameter(name="--json")] = None,
     per_class: Flag = False,
 ) -> int:
     """Score label maps against ground truth: mIoU, weighted IoU, mBIoU, mVC.
+
+    Several sets of predictions are compared: differences are against the first, each with its 95 % interval.
 
     Parameters
     ----------
@@ -31,47 +52,165 @@ def evaluate(
         Ground truth: ROOT/VIDEO/FRAME.png, VSPW's ROOT/data/VIDEO/mask/FRAME.png, or one video's folder.
     predictions
         Predictions in one of these layouts, or a run folder.
+    others
+        Further sets of predictions; differences are against the first.
     label_set
-        Names and ids of the ground truth (label_set.json); default: the one in TRUTH, or of the run that TRUTH is.
+        Names and ids of the ground truth: vspw, vipseg or a label_set.json; default: that of TRUTH.
     prediction_label_set
-        The same for the predictions; default: that of the run where PREDICTIONS is one, else LABEL_SET.
+        The same for the predictions; default: their own where they have one, else LABEL_SET.
+    split
+        Score the videos in TRUTH's train.txt, val.txt or test.txt.
+    only
+        Score only these videos.
     protocol
         Which published rule counts windows, clips and void.
     windows
         The n of mVC_n.
-    only
-        Score only these videos.
+    curve
+        Count mVC_n for n = 2..32 as well.
+    boundary
+        full: boundary scores at 2 % of the diagonal and boundary F as well.
+    bootstrap
+        Resamples behind the intervals.
+    colors
+        Predictions are pictures in the colours of their label set.
+    id_offset
+        Added to every stored id of the predictions: -1 where they are 1-based and the truth is 0-based.
+    resize_predictions
+        Bring predictions of another size to their truth's, by the nearest pixel.
+    missing
+        What a frame without prediction is: an error, or void, which counts as wrong.
+    workers
+        Processes that share the videos.
     json_file
         Write all scores here.
     per_class
         Print the scores of every class.
     """
     from ..artifacts import atomic_write_json
-    from ..console import print_problem, print_rows
-    from ..evaluate import evaluate_folders, scores_table
-    from ..refiner import run_label_space, stored_label_space
-    from ..types import LabelSpace
+    from ..console import print_problem
+    from ..datasets.predictions import PredictionForm
+    from ..evaluate import compare, evaluate_folders
 
-    for folder in (truth, predictions):
+    if bootstrap < 1:
+        raise SettingsError(f"--bootstrap must be at least 1, found {bootstrap}")
+    folders = (predictions, *others)
+    for folder in (truth, *folders):
         refuse_shards(folder)
-    space = stored_label_space(truth, label_set)
-    other = run_label_space(predictions) if prediction_label_set is None else LabelSpace.from_json(prediction_label_set)
-    result = evaluate_folders(truth, predictions, space, other, protocol, windows, only or None)
+    names = _distinct_names(folders)
+    space = _truth_label_space(truth, label_set)
+    form = PredictionForm(colors, id_offset, resize_predictions, missing)
+    results: dict[str, Evaluation] = {}
+    for name, folder in zip(names, folders, strict=True):
+        with counting_bar(name) as progress:
+            results[name] = evaluate_folders(
+                truth, folder, space, _prediction_label_space(folder, prediction_label_set), protocol, windows,
+                only or None, progress, split=split, form=form, boundary=boundary, curve=curve, workers=workers,
+            )  # fmt: skip
+    base = results[names[0]]
+    differences = {name: compare(base, results[name], bootstrap) for name in names[1:]}
     if json_file is not None:
-        atomic_write_json(json_file, result.to_json())
-    print_rows(
-        scores_table({predictions.resolve().name: result.scores}),
-        f"{result.frames} frames, protocol {protocol}, percent",
-    )
+        atomic_write_json(json_file, _to_json(names, results, differences))
+    _print_scores(results, differences)
+    if base.scores.protocol_fault:
+        print_problem(base.scores.protocol_fault)
     if per_class:
-        rows = [["class", "IoU", "share of truth"]]
-        content = result.to_json()["per_class"]
-        total = max(1, sum(entry["pixels"] for entry in content.values()))
-        rows += [[name, _percent(entry["IoU"]), _percent(entry["pixels"] / total)] for name, entry in content.items()]
-        print_rows(rows)
-    for warning in result.warnings:
-        print_problem(warning)
+        _print_classes(results)
+    for name, result in results.items():
+        for warning in result.warnings:
+            print_problem(warning if len(results) == 1 else f"{name}: {warning}")
     return EXIT_DONE
+
+
+def _distinct_names(folders: Sequence[Path]) -> list[str]:
+    """Name folders by their last parts, as few as tell them apart."""
+    parts = [folder.resolve().parts for folder in folders]
+    for count in range(1, max(map(len, parts)) + 1):
+        names = ["/".join(own[-count:]) for own in parts]
+        if len(set(names)) == len(names):
+            return names
+    twice = next(folder for folder in folders if [own.resolve() for own in folders].count(folder.resolve()) > 1)
+    raise SettingsError(f"{twice} was given twice; name every set of predictions once")
+
+
+def _truth_label_space(truth: Path, label_set: Path | None) -> "LabelSpace":
+    from ..datasets.label_sets import LABEL_SET_FILE, find_label_space
+    from ..datasets.vipseg import find_vipseg
+    from ..datasets.vspw import is_vspw
+    from ..refiner import stored_label_space
+
+    if label_set is not None:
+        return find_label_space(label_set)
+    if find_vipseg(truth) is not None:
+        return find_label_space("vipseg")
+    if is_vspw(truth) and not (truth / LABEL_SET_FILE).is_file():
+        return find_label_space("vspw")
+    return stored_label_space(truth, None)
+
+
+def _prediction_label_space(predictions: Path, label_set: Path | None) -> "LabelSpace | None":
+    from ..datasets.label_sets import LABEL_SET_FILE, find_label_space
+    from ..refiner import run_label_space
+
+    if label_set is not None:
+        return find_label_space(label_set)
+    if (predictions / LABEL_SET_FILE).is_file():
+        return find_label_space(predictions)
+    return run_label_space(predictions)
+
+
+def _print_scores(
+    results: "Mapping[str, Evaluation]", differences: "Mapping[str, Mapping[str, PairedDifference]]"
+) -> None:
+    from ..console import print_rows, stdout
+    from ..evaluation_tables import boundary_table, curve_table, narrow_tables, scores_table
+
+    base_name, base = next(iter(results.items()))
+    scores = {name: result.scores for name, result in results.items()}
+    named = {f"{name} - {base_name}": found for name, found in differences.items()}
+    is_narrow = stdout.width < NARROW
+    tables = narrow_tables(scores, named) if is_narrow else [scores_table(scores, named)]
+    for number, rows in enumerate(tables):
+        print_rows(rows, None if number else f"{base.frames} frames, protocol {base.protocol}, percent")
+
+    def turn(rows: list[list[str]]) -> list[list[str]]:
+        return [list(column) for column in zip(*rows, strict=True)] if is_narrow else rows
+
+    if base.boundary == "full":
+        print_rows(turn(boundary_table(scores)), "boundaries, percent")
+    if base.curve:
+        print_rows(turn(curve_table({name: result.curve for name, result in results.items()})))
+
+
+def _print_classes(results: "Mapping[str, Evaluation]") -> None:
+    from ..console import print_rows
+
+    base = next(iter(results.values())).to_json()["per_class"]
+    total = max(1, sum(entry["pixels"] for entry in base.values()))
+    ious = {name: result.to_json()["per_class"] for name, result in results.items()}
+    heads = ["IoU"] if len(ious) == 1 else [f"IoU {name}" for name in ious]
+    rows = [["class", *heads, "share of truth"]]
+    for name, entry in base.items():
+        rows.append([name, *(_percent(own[name]["IoU"]) for own in ious.values()), _percent(entry["pixels"] / total)])
+    print_rows(rows)
+
+
+def _to_json(
+    names: Sequence[str],
+    results: "Mapping[str, Evaluation]",
+    differences: "Mapping[str, Mapping[str, PairedDifference]]",
+) -> dict[str, Any]:
+    """The first set at top level; the others under "compared", each with its differences against the first."""
+    from ..evaluation_tables import difference_json
+
+    compared = {
+        name: {
+            **results[name].to_json(),
+            "difference": {score: difference_json(found) for score, found in differences[name].items()},
+        }
+        for name in names[1:]
+    }
+    return {**results[names[0]].to_json(), "name": names[0], "compared": compared}
 
 
 def _percent(value: float | None) -> str:

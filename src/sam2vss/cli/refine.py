@@ -71,7 +71,7 @@ def refine(
     segmenter
         Base labels by a model: alias, hub id or local folder. Default where --labels is not given: segformer-b2.
     label_set
-        Names, colours and ids of the label PNGs (label_set.json).
+        Names, colours and ids of the label PNGs: vspw, vipseg or a label_set.json.
     tracker
         Where masklets come from: sam2, superpixel (no weights), stored:DIR (saved by an earlier run), or none.
     smooth

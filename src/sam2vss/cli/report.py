@@ -7,21 +7,35 @@ from .exit_codes import EXIT_DONE
 from .run_folders import refuse_shards
 
 
-def report(*runs: Path) -> int:
-    """Write report.html of run folders again, also of unfinished ones.
+def report(*runs: Path, markdown: Path | None = None) -> int:
+    """Write the page of a run again, also of an unfinished one, or the tables, plots and page of a bench or ablation.
 
     Parameters
     ----------
     runs
-        Folders written by `refine` or `demo`.
+        Folders written by `refine`, `demo`, `bench` or `ablate`; with --markdown parts of a page: .md and .json files.
+    markdown
+        Write one Markdown page: texts (.md) word for word and stored scores (bench.json, ablate.json) as tables.
     """
+    from ..board_files import PAGE, is_board_folder, rewrite_board_files
     from ..report import write_report
+    from ..results_page import write_results
 
+    if markdown is not None:
+        write_results(runs, markdown)
+        print(markdown)
+        return EXIT_DONE
     if not runs:
         raise SettingsError("no run folder was given; pass the --out folder of a run")
     for run in runs:
         refuse_shards(run)
-    reports = [write_report(run) for run in runs]
-    for path in reports:
+    pages = []
+    for run in runs:
+        if is_board_folder(run):
+            rewrite_board_files(run)
+            pages.append(run / PAGE)
+        else:
+            pages.append(write_report(run))
+    for path in pages:
         print(path)
     return EXIT_DONE

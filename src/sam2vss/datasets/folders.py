@@ -6,15 +6,17 @@ set's business (`LabelSpace`).
 
 import re
 import struct
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
 from ..errors import LabelError
 from ..types import WIDE_IGNORE_INDEX
+from .defects import unreadable
 
 LAYOUTS: Final = (
     "ROOT/<video>/<frame>.png, ROOT/data/<video>/mask/<frame>.png (VSPW), RUN/labels/<video>/<frame>.png, "
@@ -50,18 +52,18 @@ def find_label_folders(root: Path) -> LabelFolders:
     if not root.is_dir():
         what = "is a file, not a folder" if root.exists() else "does not exist"
         raise LabelError(f"label folder {root} {what}; expected {LAYOUTS}")
-    if _subfolders(root / "labels"):
-        videos = {folder.name: _frames(folder) for folder in _subfolders(root / "labels")}
-    elif _subfolders(root / "data"):
-        videos = {folder.name: _frames(_mask_folder(folder)) for folder in _subfolders(root / "data")}
+    if subfolders(root / "labels"):
+        videos = {folder.name: _frames(folder) for folder in subfolders(root / "labels")}
+    elif subfolders(root / "data"):
+        videos = {folder.name: _frames(_mask_folder(folder)) for folder in subfolders(root / "data")}
     elif frames := _frames(_mask_folder(root)):
-        below = [folder for folder in _subfolders(root) if folder.name not in ("mask", "origin")]
+        below = [folder for folder in subfolders(root) if folder.name not in ("mask", "origin")]
         if any(_frames(_mask_folder(folder)) for folder in below):
             raise LabelError(f"{root} holds label PNGs both directly and in folders; expected one of {LAYOUTS}")
         place = root.resolve()
         videos = {(place.parent if place.name == "mask" else place).name: frames}
     else:
-        found = {folder.name: _frames(_mask_folder(folder)) for folder in _subfolders(root)}
+        found = {folder.name: _frames(_mask_folder(folder)) for folder in subfolders(root)}
         videos = {name: frames for name, frames in found.items() if frames}
     if not any(videos.values()):
         others = sorted({path.suffix or path.name for path in root.rglob("*") if path.is_file()})
@@ -84,22 +86,14 @@ def read_ids(path: Path) -> np.ndarray:
     Raises:
         LabelError: If the file cannot be read, or holds colours instead of numbers, or numbers outside 0..65535.
     """
-    try:
-        with Image.open(path) as image:
-            mode = image.mode
-            if mode not in ("1", "P", "L", "I", "I;16", "I;16B"):
-                raise LabelError(
-                    f"{path} is a {mode} picture, expected class numbers (grey or palette PNG). "
-                    "Colour-coded labels must be turned into class ids first."
-                )
-            ids = np.array(image)
-    except FileNotFoundError as error:
-        raise LabelError(f"label file {path} does not exist") from error
-    except UnidentifiedImageError as error:
-        size = Path(path).stat().st_size
-        raise LabelError(f"{path} is not an image ({size} bytes); fetch or write it again") from error
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise LabelError(f"cannot read the label file {path}: {error}") from error
+    with _opened(path) as image:
+        mode = image.mode
+        if mode not in ("1", "P", "L", "I", "I;16", "I;16B"):
+            raise LabelError(
+                f"{path} is a {mode} picture, expected class numbers (grey or palette PNG). Predictions in the label "
+                "set's colours are read with --colors; other pictures must be turned into class ids first."
+            )
+        ids = np.array(image)
     if mode == "1":
         return ids.astype(np.uint8)
     if mode == "L" and (scale := _SMALL_GREY_SCALE.get(_grey_bits(path))):
@@ -107,6 +101,32 @@ def read_ids(path: Path) -> np.ndarray:
     if ids.dtype == np.int32 and ids.size and not 0 <= ids.min() <= ids.max() <= WIDE_IGNORE_INDEX:
         raise LabelError(f"{path} holds values {ids.min()}..{ids.max()}, expected class numbers 0..{WIDE_IGNORE_INDEX}")
     return ids if ids.dtype == np.uint8 else ids.astype(np.uint16)
+
+
+def read_colors(path: Path) -> np.ndarray:
+    """Read a colour-coded label file as uint8 RGB (H, W, 3); a palette image gives its colours.
+
+    Raises:
+        LabelError: If the file cannot be read, or is transparent somewhere.
+    """
+    with _opened(path) as image:
+        if image.has_transparency_data and image.convert("RGBA").getchannel("A").getextrema() != (255, 255):
+            raise LabelError(f"{path} has transparent pixels, expected a plain colour for every class")
+        return np.array(image.convert("RGB"))
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[Image.Image]:
+    """Open a picture, or raise a `LabelError` that says what is wrong with the file and how to mend it."""
+    try:
+        with Image.open(path) as image:
+            yield image
+    except FileNotFoundError as error:
+        raise LabelError(f"label file {path} does not exist") from error
+    except Image.DecompressionBombError as error:
+        raise LabelError(f"cannot read the label file {path}: {error}") from error
+    except (OSError, SyntaxError, ValueError) as error:  # what Pillow's format readers raise
+        raise LabelError(f"cannot read the label file: {path} {unreadable(path, error)}") from error
 
 
 def _grey_bits(path: Path) -> int:
@@ -119,7 +139,8 @@ def _grey_bits(path: Path) -> int:
     return int(bits) if color_type == 0 else 0
 
 
-def _subfolders(folder: Path) -> list[Path]:
+def subfolders(folder: Path) -> list[Path]:
+    """Return the visible folders in a folder, in natural order; none where there is no such folder."""
     if not folder.is_dir():
         return []
     found = (path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))

@@ -5,7 +5,7 @@ scene is laid out in `synthetic_layout.py` from `synthetic_objects.py` and `synt
 themselves (`synthetic_bodies.py`) with the camera and the primitives of `synthetic_render.py`.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -61,6 +61,7 @@ VALIDATION_SEEDS = range(100_000, 100_100)
 TEST_SEEDS = range(200_000, 200_100)
 
 SKY_ID = 1  # first object of every scene
+FRAME_RATE = 15.0  # VSPW's
 SHUTTER = 0.5  # fraction of the time between frames in which the shutter is open: motion blur
 
 
@@ -220,12 +221,18 @@ def _develop(
 
 
 def export_vspw(
-    root: Path, seeds: Sequence[int], num_frames: int, size: tuple[int, int], split_name: str = "val"
+    root: Path,
+    seeds: Sequence[int],
+    num_frames: int,
+    size: tuple[int, int],
+    split_name: str = "val",
+    progress: Callable[[int, int, str], None] | None = None,
 ) -> None:
     """Write clips in the layout of VSPW: frames as JPEG, labels as indexed PNG with palette.
 
-    Writes `label_set.json`, `<split_name>.txt`, and per seed `data/synthetic_<seed>/origin/NNNNNNNN.jpg` and
-    `.../mask/NNNNNNNN.png` (pixel value = train id). Existing files of the same names are replaced.
+    Writes `label_set.json`, `videos.json`, `<split_name>.txt`, and per seed
+    `data/synthetic_<seed>/origin/NNNNNNNN.jpg` and `.../mask/NNNNNNNN.png` (pixel value = train id). Existing files of
+    the same names are replaced.
 
     Args:
         root: Folder of the data set; made if missing.
@@ -233,6 +240,7 @@ def export_vspw(
         num_frames: T, frames per video.
         size: (height, width) in pixels.
         split_name: Name of the list of videos.
+        progress: Called after every video with videos done, videos in all, and its name.
 
     Raises:
         MediaError: If a file cannot be written.
@@ -241,12 +249,18 @@ def export_vspw(
     """
     atomic_write_json(root / "label_set.json", _label_set())
     videos = [f"synthetic_{seed:06d}" for seed in seeds]
-    for seed, video in zip(seeds, videos, strict=True):
+    facts = {"frames": num_frames, "width": size[1], "height": size[0], "fps": FRAME_RATE}
+    atomic_write_json(
+        root / "videos.json", {video: {**facts, "seed": s} for s, video in zip(seeds, videos, strict=True)}
+    )
+    for done, (seed, video) in enumerate(zip(seeds, videos, strict=True), 1):
         folder = root / "data" / video
         clip = render_clip(seed, num_frames, size)
         for number, (frame, labels) in enumerate(zip(clip.frames, clip.labels, strict=True)):
             atomic_write_bytes(folder / "origin" / f"{number:08d}.jpg", encode_jpeg(frame, quality=95))
             write_label_map(folder / "mask" / f"{number:08d}.png", labels, LABEL_SPACE)
+        if progress:
+            progress(done, len(videos), video)
     atomic_write_bytes(root / f"{split_name}.txt", "".join(f"{video}\n" for video in videos).encode())
 
 

@@ -1,0 +1,288 @@
+"""What a bench is asked to do, checked before anything is run."""
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Final, Literal, get_args
+
+from ..datasets.label_sets import LABEL_SET_FILE
+from ..devices import choose_device, choose_dtype
+from ..errors import SettingsError
+from ..files import safe_name
+from ..metrics import BoundaryReadings, VideoSegMetrics, find_protocol
+from ..refiner import choose_mode, run_label_space
+from ..settings import (
+    DEFAULT_SAM2,
+    EngineChoice,
+    FollowSettings,
+    MaskletSettings,
+    Mode,
+    Preset,
+    ResolvedMode,
+    VoteSettings,
+    apply_preset,
+    check_mode,
+)
+from ..types import WIDE_IGNORE_INDEX, LabelSpace
+from .clips import BenchClips, find_bench_clips
+
+RowName = Literal["static", "flow", "superpixel", "sam2"]
+ROWS: Final[tuple[RowName, ...]] = get_args(RowName)
+BASE: Final = "base"  # the row that the others are compared with
+
+
+@dataclass(frozen=True)
+class BaseModel:
+    """Where base labels come from: a folder of label PNGs, or a model to run.
+
+    Attributes:
+        name: Name of the model in tables and folders.
+        labels: Folder of label maps; None for a model.
+        segmenter: Alias, hub id or folder of a model; None for label maps.
+        is_named: Whether the user gave the name; only then can it be that of a published row.
+    """
+
+    name: str
+    labels: Path | None = None
+    segmenter: str | None = None
+    is_named: bool = True
+
+    @property
+    def source(self) -> str:
+        """Where the labels come from, in words."""
+        return str(self.labels.resolve()) if self.labels is not None else f"model {self.segmenter}"
+
+
+@dataclass(frozen=True)
+class Engine:
+    """How SAM 2 and the votes work; `auto` is resolved already."""
+
+    sam2: str
+    mode: ResolvedMode
+    image_size: tuple[int, int] | None
+    device: str
+    dtype: str
+    masklets: MaskletSettings
+    follow: FollowSettings
+    votes: VoteSettings
+
+
+@dataclass(frozen=True, eq=False)
+class BenchPlan:
+    """What is run, where it goes, and how it is scored.
+
+    Attributes:
+        data: Clips and truth.
+        out: Folder of the bench.
+        models: Base models.
+        rows: Rows of every base model besides its base labels.
+        compare: Label folders made elsewhere by name, scored as they are.
+        engine: Settings of SAM 2 and of the votes.
+        prediction_label_set: What the numbers of label folders mean that do not say so themselves; None: as the truth.
+        id_offset: Added to every id stored in such folders before it is looked up; None: ids that look shifted are
+            refused when they are scored.
+        protocol: Of the scores.
+        boundary: "band" for the headline scores, "full" for all boundary scores.
+        windows: The n of mVC_n.
+        seed: Of the bootstrap.
+    """
+
+    data: BenchClips
+    out: Path
+    models: tuple[BaseModel, ...]
+    rows: tuple[RowName, ...]
+    compare: Mapping[str, Path]
+    engine: Engine
+    prediction_label_set: LabelSpace | None = field(default=None, repr=False)
+    id_offset: int | None = None
+    protocol: str = "vspw"
+    boundary: BoundaryReadings = "band"
+    windows: tuple[int, ...] = (8, 16)
+    seed: int = 0
+
+    def label_space_of(self, folder: Path) -> LabelSpace:
+        """Return what the numbers in a folder of label maps mean: its own word, else the plan's, else the truth's."""
+        if (folder / LABEL_SET_FILE).is_file():
+            return LabelSpace.from_json(folder / LABEL_SET_FILE)
+        return run_label_space(folder) or self.label_space_of_folders
+
+    @property
+    def label_space_of_folders(self) -> LabelSpace:
+        """What the numbers mean in folders of label maps that do not say so themselves."""
+        return shift_ids(self.prediction_label_set or self.data.label_space, self.id_offset or 0)
+
+    def num_rows(self) -> int:
+        """Rows of the whole board."""
+        return len(self.models) * (1 + len(self.rows)) + len(self.compare)
+
+
+def plan_bench(
+    data: Path,
+    out: Path,
+    *,
+    labels: Mapping[str, Path] | None = None,
+    segmenters: Mapping[str, str] | None = None,
+    compare: Mapping[str, Path] | None = None,
+    rows: Sequence[str] = ROWS,
+    label_set: LabelSpace | None = None,
+    prediction_label_set: LabelSpace | None = None,
+    id_offset: int | None = None,
+    split: str | None = None,
+    only: Collection[str] = (),
+    protocol: str = "vspw",
+    boundary: BoundaryReadings = "band",
+    windows: Sequence[int] = (8, 16),
+    seed: int = 0,
+    sam2: str = DEFAULT_SAM2,
+    mode: Mode = "auto",
+    preset: Preset | None = "paper",
+    image_size: tuple[int, int] | None = None,
+    masklets: MaskletSettings | None = None,
+    follow: FollowSettings | None = None,
+    votes: VoteSettings | None = None,
+    device: str = "auto",
+    dtype: str = "auto",
+) -> BenchPlan:
+    """Check what is asked and find the clips; nothing is run, and no model is loaded.
+
+    Args:
+        data: Folder of the data set, with truth.
+        out: Folder for everything that is made.
+        labels: Folders of base labels by model name.
+        segmenters: Models to run by name; one that is called as `model_name` calls it counts as unnamed.
+        compare: Label folders made elsewhere by row name.
+        rows: Which of "static", "flow", "superpixel" and "sam2" to make for every base model.
+        label_set: Classes of the truth; default: the data set's own.
+        prediction_label_set: Classes of label folders that have no `label_set.json`; default: the truth's.
+        id_offset: Added to every id stored in such folders: 1 where they are 0-based and the truth is 1-based (VSPW).
+        split: List of clips; see `find_bench_clips`.
+        only: Names of the clips to take.
+        protocol: As for `VideoSegMetrics.compute`.
+        boundary: "band", or "full" for all boundary scores.
+        windows: The n of mVC_n.
+        seed: Seed of the bootstrap.
+        sam2: SAM 2 weights of the row "sam2"; the options that follow are those of `Refiner.from_pretrained`.
+        mode: How masklets are followed.
+        preset: Bundle of settings; single ones given win over it.
+        image_size: (height, width) that frames are stretched to.
+        masklets: Window, point grid, thresholds.
+        follow: How masklets live on.
+        votes: Voting and painting.
+        device: Device of models and SAM 2.
+        dtype: Number format of the networks.
+
+    Raises:
+        SettingsError: If something is unknown, or does not fit together.
+        LabelError: If a folder of labels or a listed clip is not there.
+        MediaError: If there are no clips.
+    """
+    labels, segmenters, compare = labels or {}, segmenters or {}, compare or {}
+    models = [BaseModel(name, labels=_label_folder(folder)) for name, folder in labels.items()]
+    models += [BaseModel(name, segmenter=text, is_named=name != model_name(text)) for name, text in segmenters.items()]
+    _check_names([model.name for model in models], compare)
+    _check_rows(rows)
+    find_protocol(protocol)
+    votes = votes or VoteSettings()
+    if votes.vote_weight == "probability":
+        raise SettingsError("--vote-weight probability needs a model's probabilities, and bench stores labels only")
+    chosen, engine = apply_preset(preset, masklets or MaskletSettings(), EngineChoice(mode, image_size, dtype))
+    device = choose_device(device)
+    resolved = choose_mode(engine.mode, device, sam2)
+    follow = follow or FollowSettings()
+    if "sam2" in rows:
+        _check_follow(follow, chosen, resolved)
+    clips = find_bench_clips(Path(data), split, only, label_set)
+    space = clips.label_space
+    VideoSegMetrics(space.num_classes, space.ignore_index, windows, boundary=boundary)  # raises where these do not fit
+    shift_ids(prediction_label_set or space, id_offset or 0)  # raises where it leaves no ids
+    return BenchPlan(
+        data=clips,
+        out=Path(out),
+        models=tuple(models),
+        rows=tuple(row for row in ROWS if row in rows),
+        compare={name: _label_folder(folder) for name, folder in compare.items()},
+        engine=Engine(
+            sam2=str(sam2),
+            mode=resolved,
+            image_size=engine.image_size,
+            device=device,
+            dtype=str(choose_dtype(engine.dtype, device)).removeprefix("torch."),
+            masklets=chosen,
+            follow=follow,
+            votes=votes,
+        ),
+        prediction_label_set=prediction_label_set,
+        id_offset=id_offset,
+        protocol=protocol,
+        boundary=boundary,
+        windows=tuple(sorted({int(n) for n in windows})),
+        seed=seed,
+    )
+
+
+def shift_ids(label_space: LabelSpace, offset: int) -> LabelSpace:
+    """Return the label set of files in which every class has its id less `offset`; void ids stay unless taken.
+
+    Raises:
+        SettingsError: If an id would leave 0..65535.
+    """
+    raw_ids = tuple(raw_id - offset for raw_id in label_space.raw_ids)
+    if min(raw_ids) < 0 or max(raw_ids) > WIDE_IGNORE_INDEX:
+        raise SettingsError(
+            f"--id-offset {offset} means stored ids {min(raw_ids)}..{max(raw_ids)}, expected 0..{WIDE_IGNORE_INDEX}"
+        )
+    void = tuple(raw_id for raw_id in label_space.raw_void if raw_id not in raw_ids)
+    return replace(label_space, raw_ids=raw_ids, raw_void=void)
+
+
+def row_name(model: str, row: str) -> str:
+    """Return the name of a row in tables: `unet`, `static-unet`, `SAM2-unet`."""
+    return {BASE: model, "sam2": f"SAM2-{model}"}.get(row, f"{row}-{model}")
+
+
+def model_name(text: str) -> str:
+    """Return the name of a model that was given without one: the last part of its id or path."""
+    return safe_name(text.rstrip("/").rsplit("/", 1)[-1])
+
+
+def _label_folder(folder: Path) -> Path:
+    """Return the folder of label maps that a user means: that of a run lies inside it."""
+    folder = Path(folder)
+    if not folder.is_dir():
+        found = "is a file" if folder.exists() else "does not exist"
+        raise SettingsError(f"the label folder {folder} {found}, expected a folder of label PNGs")
+    is_run = (folder / "run.json").is_file() and (folder / "labels").is_dir()
+    return folder / "labels" if is_run else folder
+
+
+def _check_names(models: Sequence[str], compare: Mapping[str, Path]) -> None:
+    """Refuse names that cannot be folders, and names that two rows would share."""
+    names = [*models, *compare]
+    if not names:
+        raise SettingsError("there is nothing to bench: pass --labels NAME=DIR, --segmenter ID or --compare NAME=DIR")
+    for name in names:
+        if not name or safe_name(name) != name:
+            raise SettingsError(f"{name!r} cannot be the name of a folder; give another one: NAME=...")
+    taken: set[str] = set()
+    for name in [*names, *(row_name(model, row) for model in models for row in ROWS)]:
+        if name.casefold() in taken:
+            raise SettingsError(f"two rows would be called {name}; give one of them another name: NAME=...")
+        taken.add(name.casefold())
+
+
+def _check_rows(rows: Sequence[str]) -> None:
+    unknown = [row for row in rows if row not in ROWS]
+    if unknown:
+        raise SettingsError(f"the row {unknown[0]!r} is unknown, expected {', '.join(ROWS)}")
+
+
+def _check_follow(follow: FollowSettings, masklets: MaskletSettings, mode: ResolvedMode) -> None:
+    """Refuse options that would do nothing, or do not go with the mode."""
+    works_on_seeds = masklets.crop_layers or masklets.min_mask_area or follow.drop_contained or follow.skip_settled
+    check_mode(mode, follow.discover, bool(works_on_seeds))
+    if follow.discover >= masklets.window:
+        raise SettingsError(
+            f"--discover {follow.discover} never comes in windows of {masklets.window} frames: pass a smaller number"
+        )
+    if mode != "fast" and follow.match_every != 1:
+        raise SettingsError(f"--match-every is for --mode fast, and this is mode {mode}: leave it out")

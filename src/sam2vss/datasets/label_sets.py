@@ -1,0 +1,45 @@
+"""Label sets that the package knows by name, and those in files: `--label-set vspw | vipseg | FILE`."""
+
+from collections.abc import Mapping
+from functools import lru_cache
+from pathlib import Path
+from typing import Final
+
+from ..errors import LabelError
+from ..types import LabelSpace
+
+LABEL_SET_FILE: Final = "label_set.json"
+_FOLDER: Final = Path(__file__).parent / "label_sets"
+BUILT_IN: Final[Mapping[str, Path]] = {
+    "vspw": _FOLDER / "vspw.json",  # raw ids 1..124, void 255 and 0
+    "vipseg": _FOLDER / "vipseg.json",  # the same classes as VIPSeg stores them
+}
+
+
+def find_label_space(name_or_path: str | Path) -> LabelSpace:
+    """Return a built-in label set by name, or read one from a file.
+
+    Args:
+        name_or_path: "vspw", "vipseg", a label_set.json, or a folder that holds one. A file or folder with the name of
+            a built-in set is reached as "./vspw".
+
+    Raises:
+        LabelError: If there is no such set, or the file is none.
+    """
+    name = str(name_or_path)
+    if name in BUILT_IN:
+        return _built_in(name)
+    path = Path(name_or_path)
+    if path.is_dir():
+        path /= LABEL_SET_FILE
+    if not path.is_file():
+        raise LabelError(
+            f"there is no label set {name}: it is neither a file nor a folder with a {LABEL_SET_FILE}, nor one of the "
+            f"built-in sets {', '.join(BUILT_IN)}"
+        )
+    return LabelSpace.from_json(path)
+
+
+@lru_cache
+def _built_in(name: str) -> LabelSpace:
+    return LabelSpace.from_json(BUILT_IN[name])

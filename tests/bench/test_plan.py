@@ -1,0 +1,151 @@
+"""What a bench is asked to do: names, clips, label sets, and options that do not go together."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+import toy
+from sam2vss.bench import ROWS, plan_bench
+from sam2vss.bench.plan import model_name, row_name, shift_ids
+from sam2vss.bench.rows import row_command, row_settings
+from sam2vss.errors import LabelError, MediaError, SettingsError
+from sam2vss.settings import FollowSettings, MaskletSettings, VoteSettings
+from sam2vss.types import LabelSpace
+from toy_bench import toy_plan, write_data, write_predictions
+
+
+def test_the_default_is_the_papers_setting_on_the_validation_clips(tmp_path):
+    write_data(tmp_path / "data", clips={"a": 1, "b": 2})
+    (tmp_path / "data" / "val.txt").write_text("b\n")
+    plan = plan_bench(tmp_path / "data", tmp_path / "out", labels={"noisy": tmp_path})
+    assert (plan.data.names, plan.data.split, plan.data.num_frames) == (("b",), "val", 2)
+    assert plan.rows == ROWS
+    assert (plan.engine.mode, plan.engine.masklets, plan.engine.follow) == (
+        "exact",
+        MaskletSettings(),
+        FollowSettings(),
+    )
+    assert (plan.protocol, plan.boundary, plan.windows) == ("vspw", "band", (8, 16))
+
+
+def test_clips_come_in_the_order_of_their_list_also_without_a_last_line_end(tmp_path):
+    write_data(tmp_path / "data", clips={"b": 1, "a": 1, "c": 1})
+    (tmp_path / "data" / "test.txt").write_text("c\na")
+    assert toy_plan(tmp_path).data.names == ("b", "a", "c")
+    assert toy_plan(tmp_path, split="test").data.names == ("c", "a")
+    named = toy_plan(tmp_path, split="test", only=["a"])
+    assert (named.data.names, named.data.is_subset, named.data.title) == (("a",), True, "toy test (a)")
+    assert toy_plan(tmp_path, only=["b"]).data.title == "toy (b)"
+    assert not toy_plan(tmp_path).data.is_subset
+
+
+def test_all_clips_are_taken_where_there_is_no_list(tmp_path):
+    write_data(tmp_path / "data")
+    (tmp_path / "data" / "val.txt").unlink()
+    plan = toy_plan(tmp_path)
+    assert (plan.data.names, plan.data.split, plan.data.title) == (("a", "b"), "", "toy")
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"only": ["a", "z"]}, r"1 of 2 named clips are not in .*data \(z\); it has a, b"),
+        ({"split": "night"}, r"night.txt does not exist; it has val"),
+        ({"rows": ["superpixels"]}, "the row 'superpixels' is unknown, expected static, flow, superpixel, sam2"),
+        ({"protocol": "mine"}, "unknown protocol 'mine'"),
+        ({"windows": (2, 400)}, "windows must be frame counts"),
+        ({"votes": VoteSettings(vote_weight="probability")}, "bench stores labels only"),
+        ({"mode": "exact", "follow": FollowSettings(match_every=2)}, "--match-every is for --mode fast"),
+        ({"follow": FollowSettings(discover=4)}, "never comes in windows of 4 frames"),
+        ({"mode": "fast", "follow": FollowSettings(discover=2)}, "--discover looks for new masks"),
+        ({"id_offset": 9}, r"--id-offset 9 means stored ids -9\.\.-6"),
+        ({"labels": {}}, "there is nothing to bench"),
+        ({"labels": {"a/b": Path()}}, "'a/b' cannot be the name of a folder"),
+        ({"labels": {"x": Path(), "X": Path()}}, "two rows would be called X"),
+        ({"labels": {"x": Path()}, "compare": {"sam2-X": Path()}}, "two rows would be called SAM2-x"),
+        ({"labels": {"x": Path("nowhere")}}, "label folder nowhere does not exist"),
+    ],
+)
+def test_what_cannot_be_done_is_refused_before_anything_is_run(tmp_path, options, message):
+    with pytest.raises(SettingsError, match=message):
+        toy_plan(tmp_path, **options)
+    assert not (tmp_path / "out").exists()
+
+
+def test_clips_without_truth_or_pictures_are_named(tmp_path):
+    write_data(tmp_path / "data")
+    for path in (tmp_path / "data" / "data" / "b" / "mask").iterdir():
+        path.unlink()
+    with pytest.raises(LabelError, match=r"1 of 2 .*no label maps \(first: b\)"):
+        toy_plan(tmp_path)
+    assert toy_plan(tmp_path, only=["a"]).data.names == ("a",)
+    write_data(tmp_path / "data")
+    for path in (tmp_path / "data" / "data" / "a" / "origin").iterdir():
+        path.unlink()
+    with pytest.raises(MediaError, match=r"clip a has label maps in .* and no pictures"):
+        toy_plan(tmp_path)
+
+
+def test_a_run_folder_stands_for_its_labels(tmp_path):
+    toy.run_toy(tmp_path / "run", [toy.ToyClip(5, "a")], overlay=False)
+    plan = toy_plan(tmp_path, labels={"run": tmp_path / "run"})
+    assert plan.models[0].labels == tmp_path / "run" / "labels"
+    assert plan.label_space_of(tmp_path / "run" / "labels").name == "toy"
+
+
+def test_label_folders_speak_for_themselves_first(tmp_path):
+    own = LabelSpace.numbered(4, name="own")
+    folder = write_predictions(tmp_path / "noisy")
+    given = LabelSpace.numbered(4, name="given")
+    assert toy_plan(tmp_path).label_space_of(folder).name == "toy"
+    assert toy_plan(tmp_path, prediction_label_set=given).label_space_of(folder).name == "given"
+    (folder / "label_set.json").write_text(json.dumps(own.to_dict()))
+    assert toy_plan(tmp_path, prediction_label_set=given).label_space_of(folder).name == "own"
+
+
+def test_an_offset_moves_the_ids_of_classes_and_frees_those_of_void():
+    vspw_like = LabelSpace(("wall", "sky"), toy.CLASSES.palette[:2], raw_ids=(1, 2), raw_void=(255, 0))
+    stored = shift_ids(vspw_like, 1)  # a model's predictions: 0 and 1
+    assert (stored.raw_ids, stored.raw_void) == ((0, 1), (255,))
+    assert shift_ids(vspw_like, 0).raw_ids == (1, 2)
+    assert shift_ids(LabelSpace.numbered(2), -1).raw_ids == (1, 2)
+
+
+def test_rows_are_named_like_the_papers():
+    assert [row_name("cffm-b0", row) for row in ("base", *ROWS)] == [
+        "cffm-b0", "static-cffm-b0", "flow-cffm-b0", "superpixel-cffm-b0", "SAM2-cffm-b0"
+    ]  # fmt: skip
+    assert [model_name(text) for text in ("org/model-b2", "runs/preds/", "segformer-nano")] == [
+        "model-b2", "preds", "segformer-nano"
+    ]  # fmt: skip
+
+
+def test_a_model_that_is_called_by_its_id_alone_counts_as_unnamed(tmp_path):
+    plan = toy_plan(tmp_path, segmenters={"segformer-b2": "segformer-b2", "mine": "org/segformer-b2"})
+    assert [model.is_named for model in plan.models] == [False, True]
+
+
+def test_presets_are_resolved_and_named_options_win(tmp_path):
+    plan = toy_plan(tmp_path, preset="cpu", masklets=MaskletSettings(window=4, points=9), mode="prompt")
+    assert (plan.engine.mode, plan.engine.image_size, plan.engine.masklets.points) == ("prompt", (512, 512), 9)
+    assert toy_plan(tmp_path, preset="cpu", masklets=MaskletSettings(window=4)).engine.masklets.points == 12
+
+
+def test_settings_and_command_of_a_row_are_those_that_decide_it(tmp_path):
+    plan = toy_plan(tmp_path, votes=VoteSettings(min_share=0.5), follow=FollowSettings(carry=True), image_size=(64, 96))
+    assert row_settings(plan, "static") == {"smooth": "static"}
+    assert row_settings(plan, "superpixel") == {
+        "tracker": "superpixel", "window": 4, "vote": "window", "vote_weight": "majority", "min_share": 0.5,
+        "overlap": "small-on-top",
+    }  # fmt: skip
+    settings = row_settings(plan, "sam2")
+    assert (settings["sam2"], settings["mode"], settings["image_size"]) == ("nano", "exact", "96x64")
+    assert (settings["window"], settings["carry"], settings["min_share"]) == (4, True, 0.5)
+    command = row_command(plan, plan.models[0], "sam2")
+    assert f"--labels {tmp_path / 'noisy'} --label-set {tmp_path / 'out' / 'label_set.json'}" in command
+    assert "--sam2 nano --mode exact --device cpu --dtype float32 --image-size 96x64" in command
+    assert "--window 4 --carry --min-share 0.5" in command
+    assert "--points" not in command  # at its default
+    assert "--min-share 0.5" in row_command(plan, plan.models[0], "superpixel")
+    assert "--carry" not in row_command(plan, plan.models[0], "superpixel")
