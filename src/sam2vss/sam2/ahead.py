@@ -5,7 +5,7 @@ through the frames before; pictures travel from pinned memory without stopping e
 overlap: frames are encoded one by one when they are asked for.
 """
 
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from itertools import islice
 from typing import TypeVar
@@ -17,6 +17,7 @@ from torch import Tensor
 from .model import FrameFeatures, Sam2Network
 
 T = TypeVar("T")
+Encoder = Callable[[Sam2Network, np.ndarray], Iterable[FrameFeatures]]  # of frames uint8 RGB (L, H, W, 3), in order
 
 
 def encode_ahead(

@@ -8,6 +8,7 @@ otherwise than for one (4e-6 of a logit); a pixel whose logit lies that near to 
 
 import math
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -249,6 +250,20 @@ def grid_points(points_per_side: int, size: tuple[int, int]) -> Tensor:
     ticks = (torch.arange(points_per_side, dtype=torch.float64) + 0.5) / points_per_side
     y, x = torch.meshgrid(ticks, ticks, indexing="ij")
     return torch.stack([x.flatten() * size[1], y.flatten() * size[0]], dim=1).float()
+
+
+class Proposer(Protocol):
+    """Gives the candidates of an encoded frame as `find_candidates` does, or remembers what that gave before."""
+
+    def __call__(
+        self,
+        network: Sam2Network,
+        features: FrameFeatures,
+        size: tuple[int, int],
+        points_per_side: int,
+        *,
+        is_wanted: Tensor | None = None,
+    ) -> Candidates: ...
 
 
 @torch.inference_mode()

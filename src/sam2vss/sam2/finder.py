@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from .candidates import Selection, find_candidates, uncovered
+from .candidates import Proposer, Selection, find_candidates, uncovered
 from .crops import find_crop_candidates
 from .model import FrameFeatures, Sam2Network
 
@@ -25,6 +25,7 @@ class MaskFinder:
         box_nms: Box IoU above which the worse of two masks is dropped.
         min_area: Islands and holes of fewer pixels are removed; 0: none.
         crop_layers: Layers of crops that are searched besides the whole frame.
+        propose: Gives the candidates of a whole frame.
     """
 
     network: Sam2Network
@@ -35,6 +36,7 @@ class MaskFinder:
     box_nms: float = 0.7
     min_area: int = 0
     crop_layers: int = 0
+    propose: Proposer = find_candidates
 
     def find(self, features: FrameFeatures, frame: np.ndarray, covered: np.ndarray | None = None) -> Selection:
         """Return the masks of an encoded frame, uint8 RGB (H, W, 3).
@@ -56,6 +58,6 @@ class MaskFinder:
             found = crops.select(*thresholds, min_area=self.min_area)
         else:
             size = (frame.shape[0], frame.shape[1])
-            candidates = find_candidates(self.network, features, size, self.points, is_wanted=is_wanted)
+            candidates = self.propose(self.network, features, size, self.points, is_wanted=is_wanted)
             found = candidates.select(*thresholds, min_area=self.min_area)
         return found if is_covered is None else uncovered(found, is_covered, MIN_NEW_SHARE)

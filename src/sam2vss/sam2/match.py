@@ -4,20 +4,17 @@ No memory attention, so a frame costs about the same whatever the number of obje
 the exact mode. What a mask must have to be a track's next one is in `association.py`.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
 
 from .association import MatchRule, appearances, assign, mask_overlaps, match_scores
-from .candidates import Candidates, Selection, find_candidates, mask_areas, stability_score
+from .candidates import Candidates, Proposer, Selection, find_candidates, mask_areas, stability_score
 from .model import NO_OBJECT_LOGIT, FrameFeatures, Sam2Network
 from .prompts import PromptPropagator, presence_score
 from .propagate import Tracks
 from .track_states import TrackStates
-
-Finder = Callable[[Sam2Network, FrameFeatures, tuple[int, int], int], Candidates]
 
 
 @dataclass(frozen=True)
@@ -86,7 +83,7 @@ class FrameMatcher:
         max_objects: int | None = None,
         between: PromptPropagator | None = None,
         settings: MatchSettings | None = None,
-        find: Finder = find_candidates,
+        find: Proposer = find_candidates,
     ) -> None:
         self.network = network
         self.points = points

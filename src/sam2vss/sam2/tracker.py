@@ -16,7 +16,7 @@ from ..devices import attention_backends
 from ..errors import ShapeError
 from ..settings import ResolvedMode, check_mode
 from ..types import MaskletWindow, Window, WindowContext, encode_masks
-from .ahead import encode_ahead
+from .ahead import Encoder, encode_ahead
 from .candidates import ENLARGED_PER_BATCH, Candidates, Selection, enlarge, find_candidates
 from .finder import MaskFinder
 from .limits import check_memory, free_bytes
@@ -47,6 +47,7 @@ class Sam2Tracker:
         savings: Which of the masks found are followed; default: all.
         chunk: Objects propagated at once; None chooses by device.
         on_frame: Called once for every frame of a window, for progress bars.
+        encode: Encodes frames.
     """
 
     def __init__(
@@ -60,6 +61,7 @@ class Sam2Tracker:
         savings: Savings | None = None,
         chunk: int | None = None,
         on_frame: Callable[[], None] | None = None,
+        encode: Encoder = encode_ahead,
     ) -> None:
         savings = savings or Savings()
         works_on_seeds = finder.crop_layers or finder.min_area or savings.contained or savings.settled
@@ -71,8 +73,9 @@ class Sam2Tracker:
         self.match_every = match_every
         self.knows_clicks_only = knows_clicks_only
         self.savings = savings
-        self.chunk = chunk or _chunk_for(finder.network)
+        self.chunk = chunk or chunk_for(finder.network)
         self.on_frame = on_frame
+        self.encode = encode
 
     @property
     def network(self) -> Sam2Network:
@@ -104,7 +107,7 @@ class Sam2Tracker:
             self._carry(forward, context.previous, context.previous_frame)
             first = 0
         seeds: tuple[FrameFeatures, torch.Tensor, list[int]] | None = None
-        for t, features in enumerate(encode_ahead(self.network, frames[first:]), start=first):
+        for t, features in enumerate(self.encode(self.network, frames[first:]), start=first):
             forward.step(t, features)
             if t >= seed_time and self._is_due(t - seed_time, forward):
                 found = self._find(forward, t, features, frames[t], context)
@@ -119,7 +122,7 @@ class Sam2Tracker:
             self._check_memory(len(seeds[1]))
             backward.begin(*seeds)
         earlier = range(seed_time - 1, -1, -1)
-        for t, features in zip(earlier, encode_ahead(self.network, frames[:seed_time][::-1]), strict=True):
+        for t, features in zip(earlier, self.encode(self.network, frames[:seed_time][::-1]), strict=True):
             backward.step(t, features)
             if self._is_due(seed_time - t, backward):
                 found = self._find(backward, t, features, frames[t], context)
@@ -180,17 +183,18 @@ class Sam2Tracker:
             every=self.match_every,
             chunk=self.chunk,
             max_objects=self.savings.max_masklets,
+            find=finder.propose,
         )
 
     def _encode(self, frame: np.ndarray) -> FrameFeatures:
-        return next(encode_ahead(self.network, frame[None]))
+        return next(iter(self.encode(self.network, frame[None])))
 
     def _tick(self) -> None:
         if self.on_frame is not None:
             self.on_frame()
 
 
-def _chunk_for(network: Sam2Network) -> int:
+def chunk_for(network: Sam2Network) -> int:
     """Objects propagated at once: many on a GPU, on a CPU as many as its caches like."""
     if network.device.type != "cpu":
         return LARGEST_CHUNK
@@ -231,14 +235,14 @@ class _Way:
         tracks = self.propagator.step(features)
         if tracks.entered is not None:
             self.rows += _open(self.recorder, tracks.entered)
-        self.recorder.put(t, self.rows, _compress(tracks, self.recorder.size))
+        self.recorder.put(t, self.rows, compress_tracks(tracks, self.recorder.size))
 
 
 def _open(recorder: MaskletRecorder, found: Selection) -> list[int]:
     return recorder.open(*(part.float().cpu().numpy() for part in (found.predicted_iou, found.stability, found.points)))
 
 
-def _compress(tracks: Tracks, size: tuple[int, int]) -> tuple[dict[str, Any], ...]:
+def compress_tracks(tracks: Tracks, size: tuple[int, int]) -> tuple[dict[str, Any], ...]:
     """Enlarge mask logits to the frame, cut them at zero and compress them, a few objects at a time."""
     parts = [encode_masks((enlarge(part, size) > 0).cpu().numpy()) for part in tracks.logits.split(ENLARGED_PER_BATCH)]
     return tuple(rle for part in parts for rle in part)

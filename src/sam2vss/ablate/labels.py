@@ -1,0 +1,168 @@
+"""Base labels and truth of one clip: made or read once, stored, and handed out frame by frame to all points.
+
+The base model is run once for every clip, whatever windows the points have; smoothed labels are made from its labels in
+the same pass.
+"""
+
+import io
+from collections.abc import Collection, Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+
+from ..datasets.folders import read_ids
+from ..errors import LabelError, MissingPredictionsError
+from ..files import atomic_write_bytes, safe_name
+from ..images import read_label_map, write_label_map
+from ..interfaces import BaseLabelSource
+from ..media import ClipSource, windows_of
+from ..settings import Smoothing
+from ..smoothing import find_smoother
+from ..types import BaseLabels, Frame, LabelSpace
+
+AT_ONCE: Final = 16  # ours: frames that the base model sees in one call
+PROBABILITIES: Final = "probabilities"
+
+
+class ClipLabels:
+    """Base labels of one clip in files, smoothed or not, with probabilities where a point needs them.
+
+    Args:
+        folder: Where they lie: `<kind>/<clip>/<frame number>.png`.
+        clip: Name of the clip.
+        label_space: Their classes.
+    """
+
+    def __init__(self, folder: Path, clip: str, label_space: LabelSpace) -> None:
+        self.folder = folder
+        self.clip = safe_name(clip)
+        self.label_space = label_space
+
+    def prepare(
+        self, clip: ClipSource, base: BaseLabelSource, kinds: Collection[Smoothing], want_probabilities: bool
+    ) -> int:
+        """Label the whole clip, unless that was done before; return its number of frames.
+
+        Raises:
+            Sam2VssError: If the clip cannot be read or labelled.
+        """
+        count = self._done("none")
+        if count is None or (want_probabilities and self._done(PROBABILITIES) is None):
+            count = self._label(clip, base, want_probabilities)
+        for kind in sorted(set(kinds) - {"none"}):
+            if self._done(kind) is None:
+                self._smooth(kind, clip)
+                self._finish(kind, count)
+        return count
+
+    def read(self, kind: Smoothing, start: int, length: int, with_probabilities: bool = False) -> BaseLabels:
+        """Return the labels of consecutive frames."""
+        numbers = range(start, start + length)
+        labels = np.stack([read_label_map(self._path(kind, t), self.label_space) for t in numbers])
+        if not with_probabilities:
+            return BaseLabels(labels)
+        scores = [np.load(self._path(PROBABILITIES, t), allow_pickle=False) for t in numbers]
+        return BaseLabels(labels, np.stack(scores))
+
+    def _label(self, clip: ClipSource, base: BaseLabelSource, want_probabilities: bool) -> int:
+        count = 0
+        for frames in windows_of(clip.frames(), AT_ONCE):
+            labels = base.labels_for(clip.name, frames)
+            self._write("none", frames, labels.labels)
+            if want_probabilities:
+                assert labels.probabilities is not None, "the source was asked for probabilities"
+                for frame, scores in zip(frames, labels.probabilities, strict=True):
+                    self._write_probabilities(frame.index, scores)
+            count += len(frames)
+        base.finish(clip.name, count)
+        self._finish("none", count)
+        if want_probabilities:
+            self._finish(PROBABILITIES, count)
+        return count
+
+    def _smooth(self, kind: Smoothing, clip: ClipSource) -> None:
+        assert kind != "none", "nothing to do"
+        smoother = find_smoother(kind, self.label_space.ignore_index)
+        stored = (
+            (frames, self.read("none", frames[0].index, len(frames))) for frames in windows_of(clip.frames(), AT_ONCE)
+        )
+        for frames, _, smoothed in smoother.smooth(stored):
+            self._write(kind, frames, smoothed.labels)
+
+    def _write(self, kind: Smoothing, frames: Sequence[Frame], labels: np.ndarray) -> None:
+        for frame, label_map in zip(frames, labels, strict=True):
+            write_label_map(self._path(kind, frame.index), label_map, self.label_space)
+
+    def _write_probabilities(self, number: int, scores: np.ndarray) -> None:
+        buffer = io.BytesIO()
+        np.save(buffer, scores, allow_pickle=False)
+        atomic_write_bytes(self._path(PROBABILITIES, number), buffer.getvalue())
+
+    def _path(self, kind: str, number: int) -> Path:
+        suffix = ".npy" if kind == PROBABILITIES else ".png"
+        return self.folder / kind / self.clip / f"{number:08d}{suffix}"
+
+    def _finish(self, kind: str, count: int) -> None:
+        atomic_write_bytes(self.folder / kind / self.clip / "frames.txt", f"{count}\n".encode())
+
+    def _done(self, kind: str) -> int | None:
+        """Return the number of frames if all were labelled."""
+        with suppress(OSError, ValueError):
+            return int((self.folder / kind / self.clip / "frames.txt").read_text(encoding="utf-8"))
+        return None
+
+
+class ClipTruth:
+    """True labels of one clip, matched with its frames by file stem; frames without truth are not scored.
+
+    Args:
+        clip: Name of the clip.
+        files: Label maps by stem.
+        label_space: What their numbers mean.
+    """
+
+    def __init__(self, clip: str, files: Mapping[str, Path], label_space: LabelSpace) -> None:
+        self.clip = clip
+        self.files = files
+        self.label_space = label_space
+        self._void_values = other_void_values(label_space)
+
+    def check(self, frame_names: Sequence[str]) -> None:
+        """Make sure that every label map has its frame.
+
+        Raises:
+            MissingPredictionsError: If one has not.
+        """
+        without = [stem for stem in self.files if stem not in set(frame_names)]
+        if without or not self.files:
+            raise MissingPredictionsError(
+                f"{len(without)} of {len(self.files)} label maps of clip {self.clip} have no frame (first: "
+                f"{', '.join(without[:1]) or 'none'}): pictures and masks need the same file names"
+            )
+
+    def of(self, frame: Frame) -> np.ndarray | None:
+        """Return the true labels of a frame, uint8 or uint16 (H, W), or None where it has none.
+
+        Void ids but the first get values of their own, as the VSPW scripts tell them apart.
+
+        Raises:
+            LabelError: If the file cannot be read or holds ids outside the label set.
+        """
+        path = self.files.get(frame.name)
+        if path is None:
+            return None
+        raw = read_ids(path)
+        if raw.shape != frame.image.shape[:2]:
+            raise LabelError(f"{path} is {raw.shape}, its frame {frame.image.shape[:2]} (height, width)")
+        target = self.label_space.from_raw(raw, what=str(path))
+        for raw_id, value in self._void_values.items():
+            target[raw == raw_id] = value
+        return target
+
+
+def other_void_values(label_space: LabelSpace) -> dict[int, int]:
+    """Give every void id but the first a value of its own, counting down from the ignore index, while there is room."""
+    room = range(label_space.ignore_index - 1, label_space.num_classes - 1, -1)
+    return dict(zip(label_space.raw_void[1:], room, strict=False))
