@@ -18,8 +18,7 @@ FILES = LOWEST | {"versions", "devices", "files", "images", "videos", "media", "
 RUN_FOLDER = {"records", "run_info", "run_files", "artifacts"}
 ADAPTERS = RUN_FOLDER | {"segmenters", "trackers", "datasets", "sam2"}
 METHOD = PURE | FILES | ADAPTERS | {"pipeline", "evaluate", "evaluation_tables", "video_counts"}
-BOARD = {"scoreboard", "published", "score_sections", "score_tables", "score_latex", "score_plots", "board_page"}
-BOARD |= {"page_tables", "board_files"}
+BOARDS = {"boards", "page_tables", "counts_files", "dataset_clips"}
 MAY_IMPORT: dict[str, set[str]] = {
     "types": LOWEST,
     "errors": LOWEST,
@@ -63,19 +62,12 @@ MAY_IMPORT: dict[str, set[str]] = {
     "report": FILES | RUN_FOLDER | {"report_data", "report_scores", "page_tables"},
     "refiner": METHOD,
     # tables of many rows
-    "scoreboard": LOWEST | {"metrics"},
-    "published": LOWEST | {"scoreboard"},
-    "score_sections": LOWEST | {"scoreboard", "metrics"},
-    "score_tables": LOWEST | {"scoreboard", "metrics", "score_sections"},
-    "score_latex": LOWEST | {"scoreboard", "metrics", "score_sections"},
-    "score_plots": FILES | {"scoreboard", "metrics", "score_sections"},
     "page_tables": LOWEST,
-    "board_page": FILES | {"scoreboard", "metrics", "score_sections", "score_plots", "page_tables"},
-    "board_files": FILES | {"scoreboard", "score_tables", "score_latex", "score_plots", "board_page"},
-    "results_page": FILES | {"scoreboard", "score_tables"},
-    "counts_files": FILES | {"metrics"},
-    "bench": METHOD | BOARD | {"refiner", "counts_files"},
-    "ablate": METHOD | BOARD | {"refiner", "counts_files", "bench"},
+    "boards": FILES | {"metrics", "page_tables"},
+    "counts_files": FILES,
+    "dataset_clips": FILES | {"datasets"},
+    "bench": METHOD | BOARDS | {"refiner"},
+    "ablate": METHOD | BOARDS | {"refiner"},
     "training": METHOD,
     # what a person meets
     "__init__": METHOD | {"refiner"},
@@ -84,9 +76,9 @@ MAY_IMPORT: dict[str, set[str]] = {
     "doctor": FILES,
     "demo": METHOD | {"refiner", "report"},
     "cli": METHOD
-    | BOARD
+    | BOARDS
     | {"refiner", "training", "report", "demo", "doctor", "console", "plan", "__init__"}
-    | {"evaluate_panoptic", "stability", "bench", "ablate", "results_page"},
+    | {"evaluate_panoptic", "stability", "bench", "ablate"},
     "__main__": {"cli"},
 }
 HEAVY = {"torch", "transformers", "av", "huggingface_hub", "ray", "gradio", "peft", "matplotlib"}

@@ -155,7 +155,9 @@ def known_words() -> frozenset[str]:
     """Names that may stand alone: settings, the values of choices, protocols, scores."""
     fields = {name for model in SETTINGS for name in model.model_fields}
     choices = {value for choice in CHOICES for value in get_args(choice)}
-    return frozenset(fields | choices | set(PROTOCOLS) | set(VideoSegMetrics(1, windows=curve_windows()).compute().as_dict()))
+    return frozenset(
+        fields | choices | set(PROTOCOLS) | set(VideoSegMetrics(1, windows=curve_windows()).compute().as_dict())
+    )
 
 
 def check_option(option: str, value: str) -> str:

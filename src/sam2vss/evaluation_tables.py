@@ -1,6 +1,6 @@
 """Scores of sets of labels and their differences as rows of text, for terminals, and as JSON.
 
-Only `evaluate`, `demo` and their like show scores this way; boards of many rows are `score_tables.py`'s.
+Only `evaluate`, `demo` and their like show scores this way; boards of many rows are `boards.tables`'s.
 """
 
 from collections.abc import Iterable, Mapping, Sequence

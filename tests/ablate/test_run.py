@@ -13,12 +13,12 @@ import torch
 from sam2vss.ablate.grid import GridFile, Point, built_in_grid, expand
 from sam2vss.ablate.plan import plan_ablation
 from sam2vss.ablate.run import run_ablation
+from sam2vss.boards.scoreboard import Scoreboard
 from sam2vss.cli import run as run_command
 from sam2vss.datasets.synthetic import LABEL_SPACE, VALIDATION_SEEDS, export_vspw
 from sam2vss.errors import LabelError, MissingPredictionsError, RunError, SettingsError
 from sam2vss.evaluate import evaluate_folders
 from sam2vss.images import write_label_map
-from sam2vss.scoreboard import Scoreboard
 from toy import no_waiting_for_the_disk
 
 NUM_FRAMES, SIDE = 5, 64

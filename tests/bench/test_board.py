@@ -13,9 +13,9 @@ from sam2vss.bench import plan_bench, run_bench
 from sam2vss.bench import rows as rows_module
 from sam2vss.bench.board import shown_statistics
 from sam2vss.bench.pictures import in_colors_of
+from sam2vss.boards.published import find_published
 from sam2vss.errors import RunError
 from sam2vss.overlay import draw_overlay
-from sam2vss.published import find_published
 from sam2vss.types import LabelSpace
 from toy_bench import CLIPS, read_clip, toy_plan, write_data, write_predictions
 

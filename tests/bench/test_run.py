@@ -14,13 +14,13 @@ from sam2vss.artifacts import RunFolder
 from sam2vss.bench import plan_bench, run_bench
 from sam2vss.bench import rows as rows_module
 from sam2vss.bench import scoring as scoring_module
+from sam2vss.boards.scoreboard import HEADLINE, Scoreboard
 from sam2vss.datasets.synthetic import LABEL_SPACE, VALIDATION_SEEDS, export_vspw
 from sam2vss.errors import LabelError, RunError, SettingsError, ShapeError
 from sam2vss.evaluate import evaluate_folders
 from sam2vss.hub import ModelLocation
 from sam2vss.metrics import VideoSegMetrics, paired_bootstrap
 from sam2vss.refiner import Refiner
-from sam2vss.scoreboard import HEADLINE, Scoreboard
 from sam2vss.smoothing import majority_of_neighbours
 from sam2vss.trackers.nothing import NoTracker
 from toy_bench import CLIPS, WINDOW, read_clip, toy_plan, without_times, write_data, write_predictions

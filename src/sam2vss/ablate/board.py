@@ -5,12 +5,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
-from ..bench.clips import list_clips
+from ..boards.published import find_published_setting
+from ..boards.scoreboard import Axis, BoardRow, Published, RowKind, Scoreboard, Setting
+from ..dataset_clips import list_clips
 from ..evaluate import Evaluation
 from ..files import atomic_write_bytes, atomic_write_json, safe_name
 from ..metrics import PairedDifference, find_protocol, paired_bootstraps
-from ..published import find_published_setting
-from ..scoreboard import Axis, BoardRow, Published, RowKind, Scoreboard, Setting
 from ..settings import FollowSettings, MaskletSettings, VoteSettings
 from ..versions import code_revision, installed_versions
 from .folder import AblationFolder

@@ -13,8 +13,8 @@ from typing import Any, Final, Literal, get_args
 
 from pydantic import Field, ValidationError
 
+from ..boards.scoreboard import Setting
 from ..errors import SettingsError
-from ..scoreboard import Setting
 from ..settings import (
     FollowSettings,
     MaskletSettings,

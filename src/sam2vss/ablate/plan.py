@@ -4,7 +4,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from ..bench.clips import BenchClips, find_bench_clips
+from ..dataset_clips import DatasetClips, find_dataset_clips
 from ..datasets.catalogue import find_dataset, visible
 from ..devices import choose_device, choose_dtype
 from ..errors import LabelError, SettingsError
@@ -41,7 +41,7 @@ class AblationPlan:
         candidate_gb: Room for candidates on the disk, in GB.
     """
 
-    data: BenchClips
+    data: DatasetClips
     out: Path
     grid: Grid
     left_out: tuple[str, ...] = ()
@@ -131,7 +131,7 @@ def plan_ablation(
         raise SettingsError(f"--candidate-gb is {candidate_gb}, expected 0 or more")
     find_protocol(protocol)
     check_image_size(image_size)
-    clips = find_bench_clips(Path(data), split, only, label_set)
+    clips = find_dataset_clips(Path(data), split, only, label_set)
     space = clips.label_space
     if labels is not None:
         labels = _label_folder(Path(labels))

@@ -13,11 +13,11 @@ from typing import Any, Final
 
 import numpy as np
 
+from ..boards.scoreboard import Scoreboard
 from ..errors import RunError, SettingsError
 from ..interfaces import BaseLabelSource
 from ..media import ImageClip
 from ..pipeline import check_clips
-from ..scoreboard import Scoreboard
 from .board import make_board
 from .engine import Engine
 from .folder import AblationFolder, open_folder

@@ -4,10 +4,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from ..boards.published import find_published
+from ..boards.scoreboard import BoardRow, Picture, Published, RowKind, Scoreboard
 from ..evaluate import Evaluation
 from ..metrics import PairedDifference, find_protocol, paired_bootstraps
-from ..published import find_published
-from ..scoreboard import BoardRow, Picture, Published, RowKind, Scoreboard
 from ..versions import code_revision, installed_versions
 from .plan import BASE, BaseModel, BenchPlan
 from .rows import MadeRow

@@ -4,10 +4,10 @@ import json
 from pathlib import Path
 from typing import Any, Final
 
+from ..dataset_clips import list_clips
 from ..datasets.label_sets import LABEL_SET_FILE
 from ..errors import RunError
 from ..files import atomic_write_bytes, atomic_write_json, is_temporary
-from .clips import list_clips
 from .plan import BenchPlan
 from .rows import clip_list, row_settings
 

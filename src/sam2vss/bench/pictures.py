@@ -8,12 +8,12 @@ import cv2
 import numpy as np
 
 from ..artifacts import RunFolder
+from ..boards.scoreboard import Picture
 from ..datasets.predictions import is_matched_by_name
 from ..files import atomic_write_bytes
 from ..images import read_image, read_label_map
 from ..media import ImageClip
 from ..overlay import draw_overlay
-from ..scoreboard import Picture
 from ..types import LabelSpace
 from .board import ScoredRow
 from .plan import BASE, BenchPlan

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final, Literal, get_args
 
+from ..dataset_clips import DatasetClips, find_dataset_clips
 from ..datasets.label_sets import LABEL_SET_FILE
 from ..devices import choose_device, choose_dtype
 from ..errors import SettingsError
@@ -24,7 +25,6 @@ from ..settings import (
     check_mode,
 )
 from ..types import WIDE_IGNORE_INDEX, LabelSpace
-from .clips import BenchClips, find_bench_clips
 
 RowName = Literal["static", "flow", "superpixel", "sam2"]
 ROWS: Final[tuple[RowName, ...]] = get_args(RowName)
@@ -87,7 +87,7 @@ class BenchPlan:
         seed: Of the bootstrap.
     """
 
-    data: BenchClips
+    data: DatasetClips
     out: Path
     models: tuple[BaseModel, ...]
     rows: tuple[RowName, ...]
@@ -155,7 +155,7 @@ def plan_bench(
         label_set: Classes of the truth; default: the data set's own.
         prediction_label_set: Classes of label folders that have no `label_set.json`; default: the truth's.
         id_offset: Added to every id stored in such folders: 1 where they are 0-based and the truth is 1-based (VSPW).
-        split: List of clips; see `find_bench_clips`.
+        split: List of clips; see `find_dataset_clips`.
         only: Names of the clips to take.
         protocol: As for `VideoSegMetrics.compute`.
         boundary: "band", or "full" for all boundary scores.
@@ -191,7 +191,7 @@ def plan_bench(
     follow = follow or FollowSettings()
     if "sam2" in rows:
         _check_follow(follow, chosen, resolved)
-    clips = find_bench_clips(Path(data), split, only, label_set)
+    clips = find_dataset_clips(Path(data), split, only, label_set)
     space = clips.label_space
     VideoSegMetrics(space.num_classes, space.ignore_index, windows, boundary=boundary)  # raises where these do not fit
     shift_ids(prediction_label_set or space, id_offset or 0)  # raises where it leaves no ids

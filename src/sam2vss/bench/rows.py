@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from ..artifacts import RunFolder
+from ..boards.scoreboard import Setting
 from ..datasets.label_sets import LABEL_SET_FILE
 from ..errors import RunError
 from ..files import folder_fingerprint
@@ -16,7 +17,6 @@ from ..interfaces import BaseLabelSource, MaskletTracker, Smoother
 from ..pipeline import NoProgress, Progress, VoteRule, check_clips, refine_run
 from ..records import WindowRecord
 from ..refiner import find_sam2, load_tracker
-from ..scoreboard import Setting
 from ..segmenters import ModelLabels, StoredLabels, load_segmenter
 from ..smoothing import find_smoother
 from ..trackers.nothing import NoTracker

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from multiprocessing import get_context
 from typing import Protocol, cast
 
+from ..boards.scoreboard import Scoreboard
 from ..errors import RunError, Sam2VssError, SettingsError
 from ..files import atomic_write_json
 from ..pipeline import Progress
 from ..refiner import find_sam2
-from ..scoreboard import Scoreboard
 from .board import ScoredRow, make_board
 from .folder import BOARD_FILE, take_folder
 from .pictures import make_pictures
@@ -68,7 +68,7 @@ def run_bench(
     """Make and score every row, and write the board (`bench.json`) and its pictures.
 
     A row that fails is named in the board's warnings, and the others are made all the same. Tables, plots and a page
-    come from the board: `board_files.write_board_files`.
+    come from the board: `boards.writing.write_board_files`.
 
     Args:
         plan: What to do.

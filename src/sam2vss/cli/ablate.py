@@ -17,7 +17,7 @@ from .options import Flag
 if TYPE_CHECKING:
     from ..ablate.plan import AblationPlan
     from ..ablate.run import Progress
-    from ..scoreboard import Scoreboard
+    from ..boards.scoreboard import Scoreboard
 
 Table = Literal["4", "5", "6", "7", "ours"]
 
@@ -156,9 +156,9 @@ def _print_plan(plan: "AblationPlan") -> None:
 
 def _show(board: "Scoreboard", out: Path) -> None:
     """Write tables, plots and the page, then print the tables and what sharing saved."""
-    from ..board_files import write_board_files
+    from ..boards.tables import rich_rows
+    from ..boards.writing import write_board_files
     from ..console import print_rows, stderr, stdout
-    from ..score_tables import rich_rows
 
     stderr.print("writing tables, plots and the page ...")
     files = write_board_files(board, out)  # all files come before stdout, which may be closed

@@ -122,12 +122,12 @@ def bench(
     """
     from ..bench import plan_bench, run_bench
     from ..bench.folder import describe_folder
-    from ..board_files import write_board_files
+    from ..boards.tables import rich_rows
+    from ..boards.writing import write_board_files
     from ..console import print_problem, print_rows, stderr, stdout
     from ..datasets.label_sets import find_label_space
     from ..metrics import curve_windows, find_protocol
     from ..refiner import parse_image_size
-    from ..score_tables import rich_rows
 
     if curve and find_protocol(protocol).pools_shorter_windows:
         raise SettingsError(f"protocol {protocol} pools all n that are counted, so it has no curve: drop --curve")

@@ -17,9 +17,9 @@ def report(*runs: Path, markdown: Path | None = None) -> int:
     markdown
         Write one Markdown page: texts (.md) word for word and stored scores (bench.json, ablate.json) as tables.
     """
-    from ..board_files import PAGE, is_board_folder, rewrite_board_files
+    from ..boards.results_page import write_results
+    from ..boards.writing import PAGE, is_board_folder, rewrite_board_files
     from ..report import write_report
-    from ..results_page import write_results
 
     if markdown is not None:
         write_results(runs, markdown)

@@ -4,10 +4,10 @@ from collections.abc import Iterator, Mapping
 from html import escape
 from typing import Final
 
-from ..page_tables import html_line, html_table
-from ..score_plots import compared_rows, gains_by_key
-from ..score_sections import UNDEFINED, percent, signed, true_minus
+from ...page_tables import html_line, html_table
+from ..plots import compared_rows, gains_by_key
 from ..scoreboard import BoardRow, Scoreboard
+from ..sections import UNDEFINED, percent, signed, true_minus
 
 _CLASS_SCORES: Final = ("IoU", "band_IoU")
 

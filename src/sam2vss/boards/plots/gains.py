@@ -4,8 +4,8 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from ..score_sections import find_sections
 from ..scoreboard import BoardRow, Scoreboard
+from ..sections import find_sections
 from .style import COLORS, MARKERS, panel_grid, shortened
 
 if TYPE_CHECKING:

@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from sam2vss.boards.scoreboard import Axis, BoardRow, Picture, Published, RowKind, Scoreboard
 from sam2vss.metrics import PairedDifference
-from sam2vss.scoreboard import Axis, BoardRow, Picture, Published, RowKind, Scoreboard
 
 CLASSES = ("sky", "road", "building", "tree", "car", "person", "pole", "fence", "traffic light", "bicycle")
 CLIPS = tuple(f"clip_{i:02d}" for i in range(6))

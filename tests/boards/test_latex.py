@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from boards import ablation_board, bench_board
-from sam2vss.score_latex import escape_latex, to_latex
+from made_up_boards import ablation_board, bench_board
+from sam2vss.boards.latex import escape_latex, to_latex
 
 BENCH, ABLATION = bench_board(), ablation_board()
 # What escaped text may hold: plain characters, escaped specials, our own macros with their empty group, a formula.

@@ -7,10 +7,10 @@ from html.parser import HTMLParser
 import pytest
 from PIL import Image
 
-from boards import ablation_board, bench_board, difference, with_pictures
-from sam2vss.board_page import write_board_page
-from sam2vss.score_plots import render_plots
-from sam2vss.scoreboard import Picture, Published
+from made_up_boards import ablation_board, bench_board, difference, with_pictures
+from sam2vss.boards.page import write_board_page
+from sam2vss.boards.plots import render_plots
+from sam2vss.boards.scoreboard import Picture, Published
 
 HOSTILE = "<!--<script></script ><img src=x onerror=alert(1)>\"'&{{title}}"
 BENCH, ABLATION = bench_board(), ablation_board()

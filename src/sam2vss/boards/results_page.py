@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from .errors import RunError, SettingsError
-from .files import atomic_write_bytes
-from .score_tables import to_markdown
+from ..errors import RunError, SettingsError
+from ..files import atomic_write_bytes
 from .scoreboard import Scoreboard
+from .tables import to_markdown
 
 NOTE = "<!-- Written by `sam2vss report PARTS --markdown FILE`; change the parts, not this page. -->"
 

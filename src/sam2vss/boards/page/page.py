@@ -12,11 +12,12 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Final
 
-from ..files import atomic_write_bytes
-from ..metrics import PairedDifference
-from ..page_tables import html_line, html_table
-from ..score_plots import Plot, compared_rows, render_plots
-from ..score_sections import (
+from ...files import atomic_write_bytes
+from ...metrics import PairedDifference
+from ...page_tables import html_line, html_table
+from ..plots import Plot, compared_rows, render_plots
+from ..scoreboard import Scoreboard
+from ..sections import (
     DAGGER,
     LOWER_IS_BETTER,
     UNDEFINED,
@@ -37,7 +38,6 @@ from ..score_sections import (
     setting_text,
     true_minus,
 )
-from ..scoreboard import Scoreboard
 from .details import class_parts, clip_parts
 from .figures import picture_figures, plot_figure
 

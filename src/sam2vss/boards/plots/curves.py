@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..score_sections import Section
 from ..scoreboard import Axis, BoardRow
+from ..sections import Section
 from .style import COLORS, LINES, MARKERS, new_figure, panel_grid, shortened
 
 if TYPE_CHECKING:

@@ -12,8 +12,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Final, Literal
 
-from .errors import RunError
-from .metrics import PairedDifference
+from ..errors import RunError
+from ..metrics import PairedDifference
 
 FORMAT_VERSION: Final = "1"
 HEADLINE: Final = ("mIoU", "wIoU", "mBIoU", "mVC8", "mVC16")  # the columns of the paper's Table 1

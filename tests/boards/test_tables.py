@@ -8,10 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from rich.console import Console
 
-from boards import STATISTICS, ablation_board, bench_board, difference
-from sam2vss.console import print_rows
-from sam2vss.metrics import PairedDifference
-from sam2vss.score_sections import (
+from made_up_boards import STATISTICS, ablation_board, bench_board, difference
+from sam2vss.boards.scoreboard import BoardRow, Scoreboard
+from sam2vss.boards.sections import (
     Entry,
     Section,
     difference_text,
@@ -22,8 +21,9 @@ from sam2vss.score_sections import (
     shared_clips,
     signed,
 )
-from sam2vss.score_tables import CSV_HEADER, rich_rows, to_csv, to_markdown
-from sam2vss.scoreboard import BoardRow, Scoreboard
+from sam2vss.boards.tables import CSV_HEADER, rich_rows, to_csv, to_markdown
+from sam2vss.console import print_rows
+from sam2vss.metrics import PairedDifference
 
 BENCH, ABLATION, ONE_CLIP = bench_board(), ablation_board(), bench_board(1)
 DASH = "\N{EN DASH}"

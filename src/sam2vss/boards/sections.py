@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from .metrics import PairedDifference
+from ..metrics import PairedDifference
 from .scoreboard import Axis, BoardRow, Scoreboard, Setting
 
 UNDEFINED: Final = "\N{EN DASH}"

@@ -7,13 +7,13 @@ import json
 from pathlib import Path
 from typing import Final
 
-from .board_page import render_page
-from .errors import RunError
-from .files import write_together
-from .score_latex import to_latex
-from .score_plots import plot_files, render_plots
-from .score_tables import to_csv, to_markdown
+from ..errors import RunError
+from ..files import write_together
+from .latex import to_latex
+from .page import render_page
+from .plots import plot_files, render_plots
 from .scoreboard import Scoreboard
+from .tables import to_csv, to_markdown
 
 BOARD_FILES: Final = ("bench.json", "ablate.json")
 PAGE: Final = "report.html"

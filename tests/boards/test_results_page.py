@@ -2,12 +2,12 @@ import json
 
 import pytest
 
-from boards import ablation_board, bench_board
+from made_up_boards import ablation_board, bench_board
 from sam2vss import cli
-from sam2vss.board_files import write_board_files
+from sam2vss.boards.results_page import NOTE, join_results, summary_of, write_results
+from sam2vss.boards.tables import to_markdown
+from sam2vss.boards.writing import write_board_files
 from sam2vss.errors import RunError, SettingsError
-from sam2vss.results_page import NOTE, join_results, summary_of, write_results
-from sam2vss.score_tables import to_markdown
 
 
 @pytest.fixture

@@ -6,21 +6,21 @@ from pathlib import Path
 
 import numpy as np
 
-from ..datasets.catalogue import Dataset, VideoFolders, find_dataset
-from ..datasets.folders import read_ids
-from ..datasets.panoptic_codes import decode_vipseg
-from ..errors import MediaError, SettingsError
-from ..files import safe_name
-from ..images import read_label_map
-from ..media import ImageClip, open_clip
-from ..types import LabelSpace
+from .datasets.catalogue import Dataset, VideoFolders, find_dataset
+from .datasets.folders import read_ids
+from .datasets.panoptic_codes import decode_vipseg
+from .errors import MediaError, SettingsError
+from .files import safe_name
+from .images import read_label_map
+from .media import ImageClip, open_clip
+from .types import LabelSpace
 
 DEFAULT_SPLIT = "val"  # the paper scores the validation sets of VSPW and VIPSeg
 MAX_NAMES = 5  # how many offenders a message lists
 
 
 @dataclass(frozen=True, eq=False)
-class BenchClips:
+class DatasetClips:
     """Clips with truth.
 
     Attributes:
@@ -78,9 +78,9 @@ class BenchClips:
         return " ".join(parts)
 
 
-def find_bench_clips(
+def find_dataset_clips(
     root: Path, split: str | None = None, only: Collection[str] = (), label_space: LabelSpace | None = None
-) -> BenchClips:
+) -> DatasetClips:
     """Find the clips of a data set, in the order of its list.
 
     Args:
@@ -105,7 +105,7 @@ def find_bench_clips(
     wanted = [name for name in listed if name in only] if only else list(listed)
     chosen = replace(dataset, folders={name: listed[name] for name in wanted}).videos(needs_masks=True)
     clips = tuple(_open(name, folders) for name, folders in chosen.items())
-    return BenchClips(
+    return DatasetClips(
         root=Path(root),
         name=dataset.name,
         label_space=dataset.label_space,
@@ -117,7 +117,7 @@ def find_bench_clips(
     )
 
 
-def list_clips(data: BenchClips) -> str:
+def list_clips(data: DatasetClips) -> str:
     """Return the content of a list of clips as `find_clips` reads it, a folder a line."""
     folders = [clip.path.parent if clip.path.name == "origin" else clip.path for clip in data.clips]
     return "".join(f"{folder.resolve()}\n" for folder in folders)

@@ -9,8 +9,9 @@ import re
 from collections.abc import Iterator, Sequence
 from typing import Final
 
-from .metrics import PairedDifference
-from .score_sections import (
+from ..metrics import PairedDifference
+from .scoreboard import BoardRow, Scoreboard
+from .sections import (
     LOWER_IS_BETTER,
     UNDEFINED,
     Entry,
@@ -24,7 +25,6 @@ from .score_sections import (
     shared_clips,
     signed,
 )
-from .scoreboard import BoardRow, Scoreboard
 
 _ESCAPES: Final = {
     "\\": r"\textbackslash{}",

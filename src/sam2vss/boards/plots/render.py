@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from ..files import safe_name, write_together
-from ..score_sections import Section, defined_differences, differences_caption, find_sections
+from ...files import safe_name, write_together
 from ..scoreboard import Scoreboard
+from ..sections import Section, defined_differences, differences_caption, find_sections
 from .curves import draw_axis, draw_vc_curves
 from .gains import draw_gains, has_number
 from .pairs import compared_rows, draw_classes, draw_clips, gains_by_key

@@ -10,9 +10,9 @@ from typing import Final
 
 from PIL import Image
 
-from ..errors import RunError
-from ..files import under
-from ..score_plots import Plot
+from ...errors import RunError
+from ...files import under
+from ..plots import Plot
 from ..scoreboard import Picture
 
 MAX_PICTURE_WIDTH: Final = 640

@@ -3,9 +3,9 @@ import math
 
 import pytest
 
+from sam2vss.boards.scoreboard import Axis, BoardRow, Picture, Published, Scoreboard
 from sam2vss.errors import RunError
 from sam2vss.metrics import PairedDifference
-from sam2vss.scoreboard import Axis, BoardRow, Picture, Published, Scoreboard
 
 BASE = BoardRow("unet", "unet", "base", {"mIoU": 0.5, "mVC2": 0.9, "mVC16": None, "mVC8": 0.8})
 REFINED = BoardRow(

@@ -2,7 +2,7 @@
 
 import pytest
 
-from sam2vss.published import find_published, find_published_setting, published_notes, read_published
+from sam2vss.boards.published import find_published, find_published_setting, published_notes, read_published
 
 TABLE_1_CFFM_B0 = {"mIoU": 0.354, "wIoU": 0.585, "mBIoU": 0.218, "mVC8": 0.877, "mVC16": 0.829}
 

@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from boards import bench_board, with_pictures
-from sam2vss.board_page import write_board_page
+from made_up_boards import bench_board, with_pictures
+from sam2vss.boards.page import write_board_page
 
 pytestmark = pytest.mark.browser
 

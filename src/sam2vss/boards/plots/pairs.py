@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING, Final, Literal
 
 import numpy as np
 
-from ..score_sections import counted, signed
 from ..scoreboard import BoardRow, Scoreboard
+from ..sections import counted, signed
 from .style import COLORS, new_figure, shortened
 
 if TYPE_CHECKING:

@@ -10,7 +10,8 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-from .score_sections import (
+from .scoreboard import BoardRow, Scoreboard
+from .sections import (
     DAGGER,
     UNDEFINED,
     Entry,
@@ -26,7 +27,6 @@ from .score_sections import (
     percent,
     published_sources,
 )
-from .scoreboard import BoardRow, Scoreboard
 
 CSV_HEADER = (
     *("dataset", "protocol", "model", "row", "kind", "against", "score", "value"),

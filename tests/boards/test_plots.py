@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from boards import BASES, STATISTICS, ablation_board, bench_board, difference
-from sam2vss.score_plots import compared_rows, gains_by_key, render_plots, write_plots
-from sam2vss.score_plots.curves import draw_axis, draw_vc_curves
-from sam2vss.score_plots.gains import draw_gains
-from sam2vss.score_plots.pairs import choose_ends, draw_classes, draw_clips
-from sam2vss.score_plots.style import COLORS, STYLE, shortened
-from sam2vss.score_sections import find_sections
+from made_up_boards import BASES, STATISTICS, ablation_board, bench_board, difference
+from sam2vss.boards.plots import compared_rows, gains_by_key, render_plots, write_plots
+from sam2vss.boards.plots.curves import draw_axis, draw_vc_curves
+from sam2vss.boards.plots.gains import draw_gains
+from sam2vss.boards.plots.pairs import choose_ends, draw_classes, draw_clips
+from sam2vss.boards.plots.style import COLORS, STYLE, shortened
+from sam2vss.boards.sections import find_sections
 
 BENCH, ABLATION = bench_board(), ablation_board()
 BASE, REFINED = BENCH.row("cffm-b1"), BENCH.row("SAM2-cffm-b1")
@@ -36,7 +36,7 @@ def style():
 @pytest.fixture
 def without_bytes(monkeypatch):
     """Draw, but save nothing: saving takes most of the time."""
-    monkeypatch.setattr("sam2vss.score_plots.render._saved", lambda figure, form: b"")
+    monkeypatch.setattr("sam2vss.boards.plots.render._saved", lambda figure, form: b"")
 
 
 @pytest.fixture(scope="module")
@@ -48,7 +48,7 @@ def small_plots():
 
 
 def test_every_plot_lies_there_as_png_and_svg_with_text_as_text(tmp_path, monkeypatch, small_plots):
-    monkeypatch.setattr("sam2vss.score_plots.render.render_plots", lambda board: small_plots)
+    monkeypatch.setattr("sam2vss.boards.plots.render.render_plots", lambda board: small_plots)
     paths = write_plots(SMALL, tmp_path)
     names = {"gains", "classes-SAM2-cffm-b1", "clips-SAM2-cffm-b1", "vc-curve"}
     assert {path.name for path in paths} == {f"{name}.{form}" for name in names for form in ("svg", "png")}

@@ -3,10 +3,10 @@ from dataclasses import replace
 
 import pytest
 
-from boards import ablation_board, bench_board
-from sam2vss.board_files import find_board_file, is_board_folder, rewrite_board_files, write_board_files
+from made_up_boards import ablation_board, bench_board
+from sam2vss.boards.scoreboard import Axis, Scoreboard
+from sam2vss.boards.writing import find_board_file, is_board_folder, rewrite_board_files, write_board_files
 from sam2vss.errors import MediaError, RunError
-from sam2vss.scoreboard import Axis, Scoreboard
 
 BENCH = bench_board()
 SMALL = replace(BENCH, rows=tuple(replace(row, per_class={}) for row in BENCH.rows[:4]), statistics=("mIoU",))
