@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet -c constraints.txt
 
-.PHONY: demo test lint check test-slow test-browser test-peers bench lock clean
+.PHONY: demo test lint check test-slow test-browser test-peers bench results lock clean
 
 demo: $(VENV)/.run
 	$(BIN)/sam2vss demo
@@ -21,6 +21,10 @@ check: lint test
 
 test-slow: $(VENV)/.dev
 	$(BIN)/pytest -m slow
+
+# about two hours: all boards of docs/results.md and the page
+results: $(VENV)/.run
+	VENV=$(VENV) benchmarks/results.sh
 
 # needs Meta's sam2 package beside ours, see docs/performance.md
 test-peers: $(VENV)/.dev

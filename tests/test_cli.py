@@ -950,3 +950,9 @@ def test_a_narrow_terminal_shows_everything(place, whole):
     for word in ("mIoU", "mBIoU", "ground", "late"):
         assert word in answer.out
     assert process("refine", place / "frames", "--out", "x", "--tracker", "none", "--dry-run", COLUMNS="20").code == 0
+
+
+def test_a_path_that_the_system_refuses_is_named(command, tmp_path):
+    answer = command("evaluate", "x" * 300, tmp_path, "--label-set", "vspw")
+    assert answer.code == 2
+    assert "cannot use " + "x" * 300 in answer.message

@@ -19,13 +19,14 @@ from cyclopts import App
 from pydantic import BaseModel
 
 from sam2vss import settings
+from sam2vss.boards.results_page import join_results
 from sam2vss.cli import app
 from sam2vss.metrics import PROTOCOLS, VideoSegMetrics, consistency, curve_windows
 
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "src" / "sam2vss"
 CHECKED = [ROOT / "docs" / name for name in ("method.md", "evaluation.md")]
-PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("**/*.md"))]
+PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
 SETTINGS = (settings.MaskletSettings, settings.FollowSettings, settings.VoteSettings)
 CHOICES = (
     settings.Mode,
@@ -345,6 +346,11 @@ def test_sections_that_the_code_refers_to_exist(method):
 def test_links_to_local_files_and_headings_lead_somewhere(page):
     links = links_of(page.read_text(encoding="utf-8"))
     assert [problem for link in links if (problem := check_link(link, page))] == []
+
+
+def test_the_page_of_results_is_what_its_parts_give():
+    parts = sorted((ROOT / "docs" / "results").iterdir())
+    assert (ROOT / "docs" / "results.md").read_text(encoding="utf-8") == join_results(parts)
 
 
 def test_command_lines_in_the_readme_are_understood():

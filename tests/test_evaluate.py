@@ -483,3 +483,14 @@ def test_vipsegs_panoptic_codes_are_scored_as_classes(tmp_path: Path):
     assert found.scores.miou == 1
     confusion = found.counts["v"].confusion
     assert (confusion[wall, wall], confusion[person, person], confusion.sum()) == (2, 4, 6)
+
+
+def test_clips_without_a_window_are_named_where_others_have_one(tmp_path: Path):
+    for side in ("truth", "predictions"):
+        write_video(tmp_path / side / "long", frames=4)
+        write_video(tmp_path / side / "short", frames=3)
+    roots = tmp_path / "truth", tmp_path / "predictions"
+    found = evaluate_folders(*roots, SPACE, windows=(2, 3))
+    assert found.warnings == ("1 of 2 clips have fewer than 4 frames and add nothing to mVC3 (short)",)
+    assert evaluate_folders(*roots, SPACE, windows=(2, 3), protocol="paper").warnings == ()  # T - n + 1 windows
+    assert evaluate_folders(*roots, SPACE, windows=(8,)).warnings == ()  # mVC8 itself is undefined

@@ -84,6 +84,14 @@ def test_files_replace_their_predecessor_and_leave_no_temporary_one(tmp_path):
     assert os.listdir(path.parent) == ["a.bin"]
 
 
+def test_a_device_is_not_replaced_by_a_file(tmp_path):
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    with pytest.raises(MediaError, match=r"cannot write .*pipe: what has that name is no ordinary file"):
+        atomic_write_bytes(pipe, b"one")
+    assert pipe.is_fifo()
+
+
 def test_json_keeps_unicode_and_refuses_nan(tmp_path):
     atomic_write_json(tmp_path / "a.json", {"name": "Straße", "odd": "\udcff"})
     text = (tmp_path / "a.json").read_text(encoding="utf-8")

@@ -77,7 +77,9 @@ class RunBars:
 
 def print_rows(rows: Sequence[Sequence[str]], title: str | None = None, console: Console = stdout) -> None:
     """Print rows of text, the first one being the header, the first column left-aligned."""
-    table = Table(title=None if title is None else escape(title), title_justify="left")
+    if title is not None:
+        console.print(escape(title), highlight=False)  # a table's own title would wrap to the table's width
+    table = Table()
     for number, head in enumerate(rows[0]):
         table.add_column(escape(head), justify="right" if number else "left", overflow="fold")
     for row in rows[1:]:

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from .datasets.catalogue import Dataset, VideoFolders, find_dataset
-from .datasets.folders import read_ids
+from .datasets.folders import find_frames, read_ids
 from .datasets.panoptic_codes import decode_vipseg
 from .errors import MediaError, SettingsError
 from .files import safe_name
@@ -59,8 +59,8 @@ class DatasetClips:
         return heights.pop() if len(heights) == 1 else None
 
     def truth_files(self, clip: str) -> dict[str, Path]:
-        """Return the label maps of a clip's truth by frame."""
-        return {path.stem: path for path in self.masks[clip].glob("*.png") if not path.name.startswith(".")}
+        """Return the label maps of a clip's truth by frame, in natural order."""
+        return find_frames(self.masks[clip])
 
     def read_truth(self, path: Path) -> np.ndarray:
         """Read a label map of the truth as train ids, (H, W)."""

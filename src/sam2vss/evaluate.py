@@ -16,7 +16,7 @@ import numpy as np
 
 from .datasets.catalogue import find_dataset
 from .datasets.pairs import pair_frames
-from .datasets.predictions import Findings, PredictionForm, find_shift
+from .datasets.predictions import Findings, PredictionForm, find_shift, listed
 from .datasets.vipseg import CODE_FOLDER, find_vipseg
 from .errors import LabelError, SettingsError
 from .metrics import (
@@ -101,6 +101,7 @@ class Evaluation:
         notes = list(warnings)
         if scores.dropped_clips:
             notes.append(f"protocol {protocol} left out {scores.dropped_clips} clips as too short")
+        notes += _short_clips(metrics.counts, protocol, shown)
         if scores.unlabelled_share > 0:
             notes.append(
                 f"{100 * scores.unlabelled_share:.2f} % of the labelled pixels have no class (counted as errors)"
@@ -138,6 +139,20 @@ class Evaluation:
             "curve": {str(n): none_if_undefined(value) for n, value in self.curve.items()},
             "warnings": list(self.warnings),
         }
+
+
+def _short_clips(counts: Mapping[str, ClipCounts], protocol: str, windows: Sequence[int]) -> list[str]:
+    """Name the clips without a window of n frames, where others have one: a score that none has is seen undefined."""
+    rule = find_protocol(protocol)
+    scored = {clip: own.frames for clip, own in counts.items() if own.frames >= rule.min_frames}
+    notes = []
+    for n in windows:
+        needed = n + 1 if rule.drop_last_window else n
+        short = [clip for clip, frames in scored.items() if frames < needed]
+        if len(short) not in (0, len(scored)):
+            what = f"{len(short)} of {len(scored)} clips have fewer than {needed} frames"
+            notes.append(f"{what} and add nothing to mVC{n} ({listed(short)})")
+    return notes
 
 
 def evaluate_folders(

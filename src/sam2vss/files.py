@@ -271,6 +271,9 @@ def write_together(contents: Mapping[Path, bytes]) -> None:
     Raises:
         MediaError: If the disk is full or a file cannot be written.
     """
+    for path in contents:
+        if path.exists() and not path.is_file():  # renaming would put a file in the place of a device
+            raise MediaError(f"cannot write {path}: what has that name is no ordinary file; choose another name")
     temporaries = {path: temporary_name(path) for path in contents}
     path = Path()
     try:

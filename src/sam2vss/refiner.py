@@ -30,6 +30,7 @@ from .settings import (
 from .types import IGNORE_INDEX, BaseLabels, Frame, LabelSpace, Refinement
 
 if TYPE_CHECKING:
+    from .sam2.model import Sam2Network
     from .sam2.tracker import Sam2Tracker
 
 Source = str | Path | Sequence[str | Path] | np.ndarray
@@ -253,6 +254,33 @@ def choose_mode(mode: Mode, device: str, sam2: str | Path) -> ResolvedMode:
     return "fast" if choose_device(device) == "cpu" and str(sam2) not in NANO_NAMES else "exact"
 
 
+def load_sam2(
+    location: ModelLocation,
+    *,
+    image_size: tuple[int, int] | None = None,
+    device: str = "auto",
+    dtype: str = "auto",
+    compiled: bool = False,
+) -> "Sam2Network":
+    """Load SAM 2 weights onto a device; arguments as for `load_tracker`.
+
+    Raises:
+        WeightsError: If they cannot be loaded.
+        SettingsError: If the image size, the device or the number format cannot be used.
+    """
+    from .sam2.compiled import CompiledNetwork, check_compiler
+    from .sam2.weights import load_network
+
+    check_image_size(image_size)
+    device = choose_device(device)
+    if compiled:
+        check_compiler(device)
+    network = load_network(location.path, device, choose_dtype(dtype, device))
+    if image_size is not None:
+        network.set_image_size(image_size)
+    return CompiledNetwork(network) if compiled else network
+
+
 def load_tracker(
     location: ModelLocation,
     masklets: MaskletSettings,
@@ -278,22 +306,13 @@ def load_tracker(
         compiled: Compile the parts that run for every masklet.
         on_frame: Called once for every frame tracked.
     """
-    from .sam2.compiled import CompiledNetwork, check_compiler
     from .sam2.finder import MaskFinder
     from .sam2.savings import Savings
     from .sam2.tracker import NANO_FOLDER, Sam2Tracker
-    from .sam2.weights import load_network
 
-    check_image_size(image_size)
     follow = follow or FollowSettings()
     device = choose_device(device)
-    if compiled:
-        check_compiler(device)
-    network = load_network(location.path, device, choose_dtype(dtype, device))
-    if image_size is not None:
-        network.set_image_size(image_size)
-    if compiled:
-        network = CompiledNetwork(network)
+    network = load_sam2(location, image_size=image_size, device=device, dtype=dtype, compiled=compiled)
     finder = MaskFinder(
         network,
         points=masklets.points,

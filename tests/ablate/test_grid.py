@@ -105,6 +105,13 @@ def test_points_that_need_probabilities_are_left_out_by_name():
         ("base: {smooth: flow}\naxes: {vote_weight: [probability]}", "smooth gives labels without probabilities"),
         ("axes: {window: [1]}\ntitles: {points: P}", "has a title for 'points', which is no axis"),
         ("base: {window: 8}", "varies nothing"),
+        ("axes:\n  window: [2, 3]\n  window: [4]", "line 3 of the grid .*grid.yaml has a second 'window'"),
+        ("product: [{window: []}]", "'window' in a product of grid.yaml is an empty list"),
+        (
+            f"product: [{{window: {list(range(1, 102))}, points: {list(range(1, 101))}}}]",
+            "10100 points, .*at most 2000",
+        ),
+        (f"axes: {{min_mask_area: {list(range(2001))}}}", "2001 points, expected at most 2000"),
         ("- 1", "holds list, expected a mapping"),
         ("a: [", "is not valid YAML"),
     ],
@@ -135,3 +142,12 @@ def test_a_grid_file_is_read(tmp_path):
     assert grid.base.carry
     assert grid.axes[0].values == (False, True)
     assert [grid.name_of(point) for point in grid.points] == [DEFAULT_NAME, "carry off"]
+
+
+def test_a_grid_that_repeats_itself_by_anchors_is_answered_in_one_short_message(tmp_path):
+    settings = ("vote", "mode", "overlap", "smooth", "direction", "vote_weight", "window", "points", "stability")
+    lines = ["base:", "  pred_iou: &a0 [x, x, x, x, x, x, x, x, x, x]"]
+    lines += [f"  {name}: &a{i + 1} [{', '.join([f'*a{i}'] * 10)}]" for i, name in enumerate(settings)]
+    with pytest.raises(SettingsError) as caught:
+        read_grid(write(tmp_path, "\n".join([*lines, "axes: {window: [2, 3]}"])))
+    assert len(str(caught.value)) < 1000

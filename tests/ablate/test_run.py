@@ -1,5 +1,6 @@
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -10,15 +11,17 @@ import numpy as np
 import pytest
 import torch
 
+from sam2vss.ablate.folder import open_folder
 from sam2vss.ablate.grid import GridFile, Point, built_in_grid, expand
 from sam2vss.ablate.plan import plan_ablation
 from sam2vss.ablate.run import run_ablation
 from sam2vss.boards.scoreboard import Scoreboard
 from sam2vss.cli import run as run_command
 from sam2vss.datasets.synthetic import LABEL_SPACE, VALIDATION_SEEDS, export_vspw
-from sam2vss.errors import LabelError, MissingPredictionsError, RunError, SettingsError
+from sam2vss.errors import LabelError, MediaError, MissingPredictionsError, RunError, SettingsError
 from sam2vss.evaluate import evaluate_folders
 from sam2vss.images import write_label_map
+from sam2vss.segmenters import find_segmenter
 from toy import no_waiting_for_the_disk
 
 NUM_FRAMES, SIDE = 5, 64
@@ -339,3 +342,86 @@ def test_published_figures_stand_beside_points_with_the_paper_s_settings(tmp_pat
     assert by_name["default"].values["mIoU"] == 0.404
     assert find_figures(Point(window=1, points=8)) is None
     assert find_figures(Point(vote="frame")) is None
+
+
+def test_a_label_folder_named_like_a_point_gives_rows_of_different_names(data, tmp_path):
+    for name in ("default", "pred_iou 0.7"):
+        shutil.copytree(data.parent / "labels", tmp_path / name)
+        assert plan_of(data, tmp_path / "out", labels=tmp_path / name).model == f"{name} (labels)"
+    assert plan_of(data, tmp_path / "out").model == "labels"
+
+
+def test_labels_of_a_run_are_called_as_the_run(data, tmp_path):
+    shutil.copytree(data.parent / "labels", tmp_path / "unet" / "labels")
+    shutil.copy(data / "label_set.json", tmp_path / "unet" / "labels")
+    (tmp_path / "unet" / "run.json").write_text("{}")
+    assert plan_of(data, tmp_path / "out", labels=tmp_path / "unet").model == "unet"
+
+
+def test_the_room_for_candidates_is_a_number(data, tmp_path):
+    for room in (-1.0, float("nan"), float("inf")):
+        with pytest.raises(SettingsError, match="--candidate-gb is"):
+            plan_of(data, tmp_path / "out", candidate_gb=room)
+
+
+def test_overwriting_asks_for_a_sweep_of_ours(data, tmp_path):
+    out = tmp_path / "out"
+    (out / "cache").mkdir(parents=True)
+    (out / "cache" / "mine.txt").write_text("mine")
+    for content in ("{}", "[", "[1]", '{"command": "train", "format_version": 1, "clips": {}, "truth": {}}'):
+        (out / "sweep.json").write_text(content)
+        with pytest.raises(RunError, match="so nothing there is touched: choose another --out"):
+            run_ablation(plan_of(data, out), overwrite=True)
+    assert (out / "cache" / "mine.txt").read_text() == "mine"
+    (tmp_path / "file").write_text("mine")
+    with pytest.raises(RunError, match="is a file, expected a folder"):
+        run_ablation(plan_of(data, tmp_path / "file"))
+
+
+def test_damaged_files_of_a_sweep_are_named_with_the_way_on_and_then_made_again(data, tmp_path):
+    out, small = tmp_path / "out", grid_of("axes: {vote: [frame]}\nbase: {window: 5, points: 2}")
+    first = run_ablation(plan_of(data, out, small))
+    tally = next(path for path in sorted((out / "counts").rglob("*.npz")) if path.stem != "base")
+    tally.write_bytes(tally.read_bytes()[:50])
+    with pytest.raises(RunError, match="delete this file and go on with --resume"):
+        run_ablation(plan_of(data, out, small), resume=True)
+    tally.unlink()
+    label_map = next((out / "cache" / "labels" / "none" / tally.parent.name).glob("*.png"))
+    label_map.write_bytes(label_map.read_bytes()[:20])
+    with pytest.raises(MediaError, match=r"Remove the folders .*labels/\*/.* and go on with --resume"):
+        run_ablation(plan_of(data, out, small), resume=True)
+    shutil.rmtree(label_map.parent)
+    assert scores(run_ablation(plan_of(data, out, small), resume=True)) == scores(first)
+
+
+def test_published_figures_do_not_stand_beside_another_data_set_split_or_model(data, tmp_path):
+    from dataclasses import replace
+
+    from sam2vss.ablate.board import is_the_papers
+
+    shutil.copytree(data.parent / "labels", tmp_path / "CFFM_MiT-B1")
+    plan = plan_of(data, tmp_path / "out", labels=tmp_path / "CFFM_MiT-B1")
+    assert not is_the_papers(plan)  # a toy data set
+    vspw = replace(plan, data=replace(plan.data, name="VSPW", split="val", clips=()))
+    assert is_the_papers(vspw)
+    assert not is_the_papers(replace(vspw, labels=data.parent / "labels"))
+    for other in ({"name": "VIPSeg"}, {"split": "train"}, {"is_subset": True}):
+        assert not is_the_papers(replace(vspw, data=replace(vspw.data, **other)))
+
+
+def test_a_model_with_other_weights_is_another_base_model(data, tmp_path):
+    copies = [tmp_path / name / "model" for name in ("one", "two")]
+    for folder in copies:
+        shutil.copytree(find_segmenter("segformer-nano").path, folder)
+    weights = copies[1] / "model.safetensors"
+    content = bytearray(weights.read_bytes())
+    content[-1] ^= 1
+    weights.write_bytes(content)
+    model = {"labels": None, "segmenter": str(copies[0])}
+    open_folder(plan_of(data, tmp_path / "out", **model), resume=False, overwrite=False)
+    shutil.rmtree(copies[0])
+    copies[1].rename(copies[0])  # the same name, other weights
+    with pytest.raises(RunError, match="was made with another labels"):
+        open_folder(
+            plan_of(data, tmp_path / "out", labels=None, segmenter=str(copies[0])), resume=True, overwrite=False
+        )

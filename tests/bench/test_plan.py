@@ -55,6 +55,7 @@ def test_all_clips_are_taken_where_there_is_no_list(tmp_path):
         ({"rows": ["superpixels"]}, "the row 'superpixels' is unknown, expected static, flow, superpixel, sam2"),
         ({"protocol": "mine"}, "unknown protocol 'mine'"),
         ({"windows": (2, 400)}, "windows must be frame counts"),
+        ({"seed": -1}, "--seed is -1, expected 0 or more"),
         ({"votes": VoteSettings(vote_weight="probability")}, "bench stores labels only"),
         ({"mode": "exact", "follow": FollowSettings(match_every=2)}, "--match-every is for --mode fast"),
         ({"follow": FollowSettings(discover=4)}, "never comes in windows of 4 frames"),

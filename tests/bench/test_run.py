@@ -2,6 +2,7 @@
 
 import shlex
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -459,3 +460,83 @@ def test_the_bundled_weights_refine_synthetic_clips_by_the_real_command(tmp_path
         labels = "base/segformer-nano" if row.kind == "base" else f"runs/segformer-nano/{NAMES[row.name.split('-')[0]]}"
         scored = evaluate_folders(tmp_path / "data", tmp_path / "out" / labels, LABEL_SPACE, windows=(2, 4))
         assert scored.scores.as_dict() == row.scores
+
+
+def test_a_folder_that_another_process_writes_into_is_refused(tmp_path, monkeypatch):
+    from sam2vss.bench.folder import locked
+
+    plan = toy_plan(tmp_path, rows=())
+    run_bench(plan)
+    board = (plan.out / "bench.json").read_bytes()
+    with locked(plan.out):
+        monkeypatch.setattr("sam2vss.files._is_stale", lambda path: False)  # the lock is this process's own
+        with pytest.raises(RunError, match="another run writes into"):
+            run_bench(plan, resume=True)
+    assert (plan.out / "bench.json").read_bytes() == board
+    run_bench(plan, resume=True)
+    assert not (plan.out / ".lock").exists()
+
+
+def test_overwriting_asks_for_a_plan_of_ours(tmp_path):
+    plan = toy_plan(tmp_path, rows=())
+    (plan.out / "runs").mkdir(parents=True)
+    (plan.out / "runs" / "mine.txt").write_text("mine")
+    for content in ("{}", "[", "[1]", '{"package": "other"}'):
+        (plan.out / "plan.json").write_text(content)
+        with pytest.raises(RunError, match="is not that of a bench, so nothing there is overwritten"):
+            run_bench(plan, overwrite=True)
+    assert (plan.out / "runs" / "mine.txt").read_text() == "mine"
+
+
+def test_a_bench_that_was_overwritten_in_part_goes_on_with_its_own_settings(tmp_path, monkeypatch):
+    from sam2vss.settings import VoteSettings
+
+    run_bench(toy_plan(tmp_path, rows=("static", "superpixel")))
+    other = toy_plan(tmp_path, rows=("static", "superpixel"), votes=VoteSettings(vote="frame"))
+    with monkeypatch.context() as patched:
+        patched.setattr("sam2vss.bench.run.make_row", _interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            run_bench(other, overwrite=True)
+    assert [row.name for row in run_bench(other, resume=True).rows] == ["noisy", "static-noisy", "superpixel-noisy"]
+
+
+def _interrupt(*args, **options):
+    raise KeyboardInterrupt
+
+
+def test_overwriting_does_not_remove_labels_that_are_asked_for(tmp_path):
+    plan = toy_plan(tmp_path, rows=("static",))
+    run_bench(plan)
+    made = plan.out / "runs" / "noisy" / "static" / "labels"
+    with pytest.raises(RunError, match="--overwrite would remove the labels"):
+        run_bench(toy_plan(tmp_path, rows=(), compare={"made": made}), overwrite=True)
+    assert list(made.rglob("*.png"))
+
+
+def test_a_bench_inside_its_label_folder_goes_on(tmp_path):
+    plan = replace(toy_plan(tmp_path, rows=("static",)), out=tmp_path / "noisy" / "bench")
+    first = run_bench(plan)
+    again = run_bench(plan, resume=True)
+    assert again.warnings == first.warnings
+    assert len(again.rows) == 2
+
+
+def test_a_process_that_dies_is_an_error_with_the_way_on(tmp_path, monkeypatch):
+    from concurrent.futures import Future
+    from concurrent.futures.process import BrokenProcessPool
+
+    class Broken:
+        def __init__(self, *args, **options):
+            pass
+
+        def submit(self, *args):
+            future = Future()
+            future.set_exception(BrokenProcessPool("killed"))
+            return future
+
+        def shutdown(self, cancel_futures):
+            pass
+
+    monkeypatch.setattr("sam2vss.bench.run.ProcessPoolExecutor", Broken)
+    with pytest.raises(RunError, match="go on with --resume, with fewer --workers"):
+        run_bench(toy_plan(tmp_path, rows=()), workers=2)

@@ -150,8 +150,9 @@ def test_names_of_settings_cannot_become_markup(tmp_path):
 def test_scores_carry_their_differences_with_intervals(whole_page):
     cells = cells_of(whole_page, "SAM2-cffm-b1")
     minus = "\N{MINUS SIGN}"
-    assert cells[0] == "42.04  +3.54 [+1.86, +5.22]"
-    assert cells_of(whole_page, "static-cffm-b1")[0] == f"38.47 {minus}0.03 [{minus}0.54, +0.48]"
+    assert cells[0].split() == ["42.04", "+3.54", "[+1.86,", "+5.22]"]
+    control = cells_of(whole_page, "static-cffm-b1")[0]
+    assert " ".join(control.split()) == f"38.47 {minus}0.03 [{minus}0.54, +0.48]"
     assert "<b>42.04</b>" in whole_page
     assert "14.6 masklets, 76.8 % covered, 0.48 s a frame" in whole_page
 
@@ -272,3 +273,11 @@ def test_a_board_of_nothing_still_has_a_page(tmp_path):
     board = replace(BENCH, rows=(), statistics=(), warnings=(), versions={}, command="")
     ids = PageParser(page_of(board, tmp_path)).values("id")
     assert not {"plots", "classes", "clips", "pictures", "work", "warnings"} & set(ids)
+
+
+def test_the_default_of_an_ablation_is_no_point_that_differs_from_the_default(tmp_path):
+    gain = ABLATION.row("window=1").differences["mIoU"]
+    compared = replace(ABLATION.rows[1], against="base", differences={"mIoU": replace(gain, difference=0.03)})
+    text = page_of(replace(ABLATION, rows=(ABLATION.rows[0], compared, *ABLATION.rows[2:])), tmp_path, [])
+    assert "The default differs from the base labels in mIoU by +3.00 [" in text
+    assert "of 5 points differ from the default in mIoU" in text

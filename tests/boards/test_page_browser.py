@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from made_up_boards import bench_board, with_pictures
+from made_up_boards import bench_board, difference, with_pictures
 from sam2vss.boards.page import write_board_page
 
 pytestmark = pytest.mark.browser
@@ -117,3 +117,21 @@ def test_folded_parts_open_for_print_and_fold_again(page: Any) -> None:
     assert page.locator("#classes details[open]").count() == 1
     page.evaluate("window.dispatchEvent(new Event('afterprint'))")
     assert page.locator("#classes details[open]").count() == 0
+
+
+def test_intervals_go_below_their_differences_where_columns_are_many(chromium: Any, tmp_path: Path) -> None:
+    names = (*BENCH.statistics, "boundary_IoU_2px", "boundary_IoU_2pct", "boundary_F")
+    found = {name: difference(name, 0.1234) for name in names}
+    rows = [
+        replace(row, scores=dict.fromkeys(names, 0.5), differences=row.differences and found) for row in BENCH.rows[:4]
+    ]
+    file = write_board_page(replace(BENCH, rows=tuple(rows), statistics=names), tmp_path / "wide.html", [])
+    tab = chromium.new_page(viewport={"width": 1100, "height": 900})
+    tab.goto(file.as_uri())
+    lines = tab.evaluate(
+        "[...document.querySelectorAll('td small')].map(cell => cell.getClientRects().length && "
+        "cell.querySelector('span').getBoundingClientRect().top - cell.getBoundingClientRect().top > 8)"
+    )
+    tab.close()
+    assert len(lines) == 3 * 8
+    assert all(lines)

@@ -3,6 +3,7 @@ import math
 
 import pytest
 
+from made_up_boards import bench_board
 from sam2vss.boards.scoreboard import Axis, BoardRow, Picture, Published, Scoreboard
 from sam2vss.errors import RunError
 from sam2vss.metrics import PairedDifference
@@ -82,3 +83,17 @@ def test_a_file_that_holds_no_board_is_named(tmp_path, text, message):
 def test_a_missing_file_is_named(tmp_path):
     with pytest.raises(RunError, match=r"cannot read the scores .*bench.json"):
         Scoreboard.read(tmp_path / "bench.json")
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "place"),
+    [
+        ("versions", {"torch": 3}, "versions.torch"),
+        ("title", None, "title"),
+        ("kind", "x", "kind"),
+        ("clips", [], "clips"),
+    ],
+)
+def test_values_of_another_type_are_refused_by_name(key, value, place):
+    with pytest.raises(RunError, match=rf"these are no stored scores \({place}"):
+        Scoreboard.from_json({**bench_board().to_json(), key: value})

@@ -315,3 +315,73 @@ def test_figures_published_for_a_score_that_we_lack_are_kept():
     row = replace(board.rows[0], scores={}, published=BENCH.row("cffm-b1").published)
     lines = list(csv.DictReader(io.StringIO(to_csv(replace(board, rows=(row,))))))
     assert next((line["score"], line["value"], line["published"]) for line in lines) == ("mIoU", "", "0.385")
+
+
+# ---- what fits
+
+
+def full_boundary_board(clips: int = 6) -> Scoreboard:
+    names = (*STATISTICS, "boundary_IoU_2px", "boundary_IoU_2pct", "boundary_F")
+    board = bench_board(clips)
+    rows = [
+        replace(
+            row,
+            scores={**row.scores, **dict.fromkeys(names[5:], 0.5)},
+            differences=row.differences
+            and {**row.differences, **{name: difference(name, 0.1234, clips) for name in names[5:]}},
+        )
+        for row in board.rows
+    ]
+    return replace(board, statistics=names, rows=tuple(rows))
+
+
+@pytest.mark.parametrize("width", [60, 80, 120])
+@pytest.mark.parametrize("clips", [1, 6])
+def test_all_boundary_scores_are_cut_by_width_under_short_heads(width, clips):
+    board = full_boundary_board(clips)
+    tables = rich_rows(board, width)
+    out = Console(width=width, file=io.StringIO(), color_system=None)
+    for table in tables:
+        print_rows(table.rows, None, out)
+    text = out.file.getvalue()
+    assert all(cell in text for table in tables for row in table.rows for cell in row)  # no cell is folded
+    scores = [table for table in tables if table.title == tables[0].title]
+    heads = [head for table in scores for head in table.rows[0][1:]]
+    assert heads == [*STATISTICS, "BIoU 2px", "BIoU 2%", "F"]
+    assert all(any(row[1:]) or not any(row) for table in scores for row in table.rows)  # no empty line of figures
+    assert "boundary_IoU_2px" in to_markdown(board)  # files keep the names
+
+
+def compared_ablation() -> Scoreboard:
+    """The default is compared with the base labels, as `ablate` does."""
+    default = ABLATION.row("default")
+    gains = {name: difference(name, 0.03) for name in STATISTICS}
+    compared = replace(default, against="base", differences=gains)
+    return replace(ABLATION, rows=tuple(compared if row is default else row for row in ABLATION.rows))
+
+
+def test_an_ablation_says_what_the_default_gains_over_the_base_labels():
+    board = compared_ablation()
+    differences = rich_rows(board)[-1]
+    assert differences.rows[1][:2] == ("default - base", "+3.00 [+1.50, +4.50]")
+    assert [row[0] for row in differences.rows].count("default - base") == 1
+    assert differences_caption(board).startswith("Differences from default in percentage points")
+    assert ["default - base", *["+3.00 [+1.50, +4.50]"] * 5] in markdown_rows(to_markdown(board))
+
+
+def test_a_default_on_no_axis_has_no_difference_from_itself():
+    board = compared_ablation()
+    alone = replace(board, axes=tuple(replace(a, values=a.values[:1], rows=a.rows[:1]) for a in board.axes[:1]))
+    assert "settings default" not in [row[0] for row in rich_rows(alone)[-1].rows]
+    assert to_markdown(alone).count("+3.00 [+1.50, +4.50]") == 5
+
+
+def test_copied_figures_of_an_ablation_name_their_source_in_the_terminal():
+    rows = (*ABLATION.rows[:1], replace(ABLATION.rows[1], published=BENCH.row("cffm-b1").published), *ABLATION.rows[2:])
+    titles = [table.title for table in rich_rows(replace(ABLATION, rows=rows))]
+    assert "† copied from arXiv 2512.01774, Table 1" in titles[1]
+
+
+def test_a_note_that_names_its_protocol_is_not_given_the_name_twice():
+    note = "Protocol dvis-compat repeats a mistake."
+    assert f"**{note}**" in to_markdown(replace(BENCH, protocol="dvis-compat", protocol_note=note))

@@ -80,3 +80,13 @@ def test_a_folder_that_cannot_be_written_is_an_error_of_ours(tmp_path):
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(MediaError, match="cannot write"):
         write_board_files(replace(SMALL, rows=()), tmp_path / "file")
+
+
+@pytest.mark.parametrize(("name", "kind"), [("plan.json", "bench"), ("sweep.json", "ablate")])
+def test_report_says_how_to_go_on_with_what_has_no_scores_yet(tmp_path, capsys, name, kind):
+    from sam2vss.cli import run
+
+    (tmp_path / name).write_text("{}")
+    assert run(["report", str(tmp_path)]) == 2
+    message = " ".join(capsys.readouterr().err.split())
+    assert f"holds an unfinished {kind} without scores: go on with `sam2vss {kind}` and --resume" in message

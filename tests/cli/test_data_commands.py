@@ -12,6 +12,7 @@ from PIL import Image
 from rich.console import Console
 
 from sam2vss import cli
+from sam2vss.cli.evaluate import evaluate
 from sam2vss.datasets.catalogue import find_dataset
 from sam2vss.datasets.synthetic import LABEL_SPACE, TEST_SEEDS, render_clip
 
@@ -143,7 +144,8 @@ def test_the_options_for_predictions_reach_the_reader(command: Command, root: Pa
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["--bootstrap", "0"], "--bootstrap must be at least 1, found 0"),
+        (["--bootstrap", "0"], "--bootstrap must be 1 to 100000, found 0"),
+        (["--bootstrap", "999999999999"], "--bootstrap must be 1 to 100000, found 999999999999"),
         (["--split", "test"], "test.txt does not exist; it has val"),
         (["--label-set", "ade"], "there is no label set ade"),
         (["--workers", "0"], "--workers must be at least 1"),
@@ -153,6 +155,47 @@ def test_options_that_make_no_sense_are_refused(command: Command, root: Path, wo
     answer = command("evaluate", root / "set", root / "one" / "maps", *words)
     assert answer.code == 2
     assert message in answer.text
+
+
+@pytest.mark.parametrize("name", ["evaluate", "stability", "evaluate-panoptic"])
+def test_scores_are_shown_even_where_their_file_cannot_be_written(command: Command, root: Path, name: str):
+    (root / "scores").mkdir()
+    label_set = root / "set" / "label_set.json"
+    content = json.loads(label_set.read_text())
+    for entry in content["classes"]:
+        entry["kind"] = "stuff"
+    label_set.write_text(json.dumps(content))
+    for t in range(3):  # 255 is void for the one and no panoptic code for the other
+        for video in ("a", "b"):
+            write(root / "set" / "data" / video / "mask" / f"{t:04d}.png", FRAME % 3)
+            write(root / "one" / "maps" / video / f"{t:04d}.png", FRAME % 3)
+    words = {
+        "evaluate": (root / "set", root / "one" / "maps"),
+        "stability": (root / "one" / "maps", "--flow", "none", "--label-set", label_set),
+        "evaluate-panoptic": (root / "set" / "data", root / "one" / "maps", "--label-set", label_set),
+    }[name]
+    answer = command(name, *words, "--json", root / "scores")
+    assert answer.code == 2
+    assert "scores: what has that name is no ordinary file" in answer.err
+    assert "maps" in answer.out
+    assert "percent" in answer.out
+
+
+def test_scores_are_kept_in_their_file_even_where_they_cannot_be_shown(root: Path, monkeypatch: pytest.MonkeyPatch):
+    def fail(*arguments: object, **options: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("sam2vss.console.print_rows", fail)
+    with pytest.raises(OSError, match="No space left"):
+        evaluate(root / "set", root / "one" / "maps", json_file=root / "s.json")
+    assert json.loads((root / "s.json").read_text())["frames"] == 6
+
+
+def test_a_link_in_a_circle_is_refused(command: Command, root: Path):
+    (root / "loop").symlink_to("loop")
+    answer = command("evaluate", root / "set", root / "loop")
+    assert answer.code == 2
+    assert "loop is a link that leads nowhere: mend it" in answer.text
 
 
 def test_a_set_cannot_be_compared_with_itself(command: Command, root: Path):
@@ -247,6 +290,39 @@ def test_a_folder_in_use_is_kept(command: Command, tmp_path: Path):
     assert command(*words, out, "--overwrite", "--split", "train").code == 0
     assert find_dataset(out).splits == {"train": ("synthetic_000000",)}
     assert sorted(path.name for path in tmp_path.iterdir()) == ["other", "syn"]  # nothing is left behind
+
+
+def test_a_link_to_an_empty_folder_stays_and_the_folder_is_filled(command: Command, tmp_path: Path):
+    words = ("synthetic", "--clips", 1, "--frames", 1, "--size", "40x60", "--out")
+    (tmp_path / "real").mkdir()
+    (tmp_path / "link").symlink_to("real")
+    assert command(*words, tmp_path / "link").code == 0
+    assert (tmp_path / "link").is_symlink()
+    assert len(find_dataset(tmp_path / "real").folders) == 1
+    (tmp_path / "loop").symlink_to("loop")
+    answer = command(*words, tmp_path / "loop")
+    assert answer.code == 2
+    assert "loop is a link that leads nowhere" in answer.text
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["link", "loop", "real"]
+
+
+def test_the_old_data_set_comes_back_when_the_new_one_cannot_take_its_name(
+    command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    words = ("synthetic", "--clips", 1, "--frames", 1, "--size", "40x60", "--out", tmp_path / "syn")
+    assert command(*words).code == 0
+    rename = Path.rename
+
+    def fail_for_the_new_one(self: Path, target: Path) -> Path:
+        if (self / "label_set.json").exists() and ".old." not in self.name and target == tmp_path / "syn":
+            raise OSError(28, "No space left on device")
+        return rename(self, target)
+
+    monkeypatch.setattr(Path, "rename", fail_for_the_new_one)
+    answer = command(*words, "--overwrite")
+    assert answer.code == 2
+    assert find_dataset(tmp_path / "syn").splits == {"test": (f"synthetic_{TEST_SEEDS[0]:06d}",)}
+    assert [path.name for path in tmp_path.iterdir()] == ["syn"]
 
 
 def test_an_interrupted_export_leaves_nothing(command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

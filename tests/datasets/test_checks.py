@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from sam2vss.datasets.catalogue import find_dataset
 from sam2vss.datasets.checks import check_dataset
 from sam2vss.datasets.synthetic import export_vspw
 from sam2vss.datasets.video_checks import Finding
@@ -156,6 +157,30 @@ def test_frames_are_counted_against_the_facts(root: Path):
     assert only(check_dataset(root)).problem == "holds 3 frames, videos.json says 4"
 
 
+@pytest.mark.parametrize("deep", [False, True])
+def test_what_cannot_be_opened_is_a_finding_and_the_rest_is_still_looked_at(root: Path, deep: bool):
+    for folder, name in (("a/mask", "00000001.png"), ("b/origin", "00000002.jpg")):
+        (root / "data" / folder / name).unlink()
+    (root / "data" / "a" / "mask" / "00000001.png").mkdir()
+    (root / "data" / "b" / "origin" / "00000002.jpg").symlink_to("00000002.jpg")
+    problems = [(found.place, found.problem.partition(" (")[0]) for found in check_dataset(root, deep=deep)]
+    assert problems == [("a", "mask/00000001.png cannot be opened"), ("b", "origin/00000002.jpg cannot be opened")]
+
+
+def test_facts_that_no_data_set_has_are_refused_or_left_out(root: Path):
+    (root / "videos.json").write_text("[" * 99999)
+    with pytest.raises(LabelError, match=r"videos\.json cannot be read"):
+        check_dataset(root)
+    (root / "videos.json").write_text('{"a": {"fps": 1' + "0" * 400 + '}, "b": {"fps": NaN}}')
+    assert find_dataset(root).frame_rates == {}
+
+
+def test_a_run_folder_with_a_broken_record_is_named(root: Path):
+    (root / "run.json").write_text('{"label_set": {"classes": []}}')
+    with pytest.raises(LabelError, match=r"run\.json cannot be read as that of a run .*needs 1 to 65535 classes"):
+        check_dataset(root)
+
+
 # --- lists and label set ---------------------------------------------------------------------------------------------
 
 
@@ -192,6 +217,8 @@ def test_an_absent_label_set_is_an_error(root: Path):
         ('{"wall": "2"}', "is not the release's list of classes: 'wall' is 2 there and 1 in label set vspw"),
         ('{"wall": "1"}', "is not the release's list of classes: 'ceiling' is not in it"),
         ("[]", "is no list of classes such as"),
+        ('{"wall": 1e400}', "is no list of classes such as"),
+        ("[" * 99999, "is no list of classes such as"),
     ],
 )
 def test_another_list_of_classes_than_vspws_is_an_error(root: Path, content: str, problem: str):

@@ -45,6 +45,13 @@ def test_videos_and_frames_come_in_natural_order(tmp_path: Path):
     assert list(listed(tmp_path).items()) == [("v1a", ["f1"]), ("v2", ["f1"]), ("v10", ["f9", "f10"])]
 
 
+def test_a_link_that_leads_nowhere_is_no_video_to_leave_out_in_silence(tmp_path: Path):
+    write(tmp_path / "a" / "1.png")
+    (tmp_path / "b").symlink_to("archive")
+    with pytest.raises(LabelError, match=r"b is a link that leads nowhere \(to archive\): mend it, or delete it"):
+        find_label_folders(tmp_path)
+
+
 def test_natural_order_takes_digits_as_numbers():
     names = ["10", "9", "frame2", "frame10", "frame", "2x", "007"]
     assert sorted(names, key=natural_key) == ["2x", "007", "9", "10", "frame", "frame2", "frame10"]
@@ -182,6 +189,21 @@ def test_an_unfetched_or_damaged_file_says_how_to_mend_it(tmp_path: Path):
     (clip / "a.png").touch()
     with pytest.raises(LabelError, match=r"\(0 bytes\); .* VSPW-dataset/VSPW-dataset-download links an archive"):
         read_ids(clip / "a.png")
+
+
+@pytest.mark.parametrize("form", ["JPEG", "GIF"])
+def test_a_picture_of_another_form_under_the_name_of_a_png_is_refused(tmp_path: Path, form: str):
+    # JPEG blurs class numbers into their neighbours; a GIF without class 1 gives class 2 the number 1
+    Image.fromarray(np.array([[0, 2, 2]], np.uint8)).save(tmp_path / "a.png", format=form)
+    for read in (read_ids, read_colors):
+        with pytest.raises(LabelError, match=rf"a\.png is a {form} picture under the name of a PNG.*write it again"):
+            read(tmp_path / "a.png")
+
+
+def test_a_file_that_cannot_be_opened_is_not_called_damaged(tmp_path: Path):
+    (tmp_path / "a.png").mkdir()
+    with pytest.raises(LabelError, match=r"a\.png cannot be opened \(Is a directory\); put a picture there"):
+        read_ids(tmp_path / "a.png")
 
 
 def test_colours_are_read_as_they_look(tmp_path: Path):

@@ -213,6 +213,10 @@ def test_files_of_another_form_are_refused(tmp_path: Path, text: str, message: s
         (lambda content: first_frame(content)["segments_info"][0].update(id="7"), "found '7', expected an integer"),
         (lambda content: first_frame(content)["segments_info"][0].update(id=True), "found True, expected an integer"),
         (
+            lambda content: first_frame(content)["segments_info"][0].update(iscrowd="0"),
+            "found iscrowd '0', expected 0 or",
+        ),
+        (
             lambda content: first_frame(content)["segments_info"].append(
                 {**first_frame(content)["segments_info"][0], "category_id": 3}
             ),

@@ -7,7 +7,7 @@ from PIL import Image
 
 from sam2vss.datasets.label_sets import BUILT_IN, find_label_space
 from sam2vss.datasets.panoptic_folders import open_panoptic
-from sam2vss.datasets.vipseg import VipsegDataset, find_category_difference, find_vipseg, read_splits
+from sam2vss.datasets.vipseg import CATEGORY_LIST, VipsegDataset, find_category_difference, find_vipseg, read_splits
 from sam2vss.errors import LabelError, SettingsError
 
 CODES = np.array([[0, 1, 6100], [61, 6101, 124]], np.uint16)
@@ -150,3 +150,7 @@ def test_the_releases_own_list_of_categories_is_compared_with_ours(tmp_path: Pat
     path.write_text("[1]")
     with pytest.raises(LabelError, match="is no list of categories"):
         find_category_difference(tmp_path)
+    for content in ('[{"id": 1e400}]', "[" * 99999):
+        (tmp_path / CATEGORY_LIST).write_text(content)
+        with pytest.raises(LabelError, match="is no list of categories"):
+            find_category_difference(tmp_path)

@@ -176,3 +176,12 @@ def test_unknown_statistics_are_named_with_the_known_ones():
         paired_bootstrap(counts(0, 0.5), counts(0, 0.5), "miou")
     with pytest.raises(SettingsError, match="at least 1, found 0"):
         paired_bootstrap(counts(0, 0.5), counts(0, 0.5), n=0)
+
+
+def test_clips_are_paired_by_name_in_whatever_order_they_were_counted():
+    base, refined = counts(0, 0.5), counts(0, 0.4)
+    backwards = dict(reversed(list(refined.items())))
+    assert list(backwards) != list(base)
+    assert paired_bootstraps(base, backwards, STATISTICS, n=50) == paired_bootstraps(base, refined, STATISTICS, n=50)
+    same = paired_bootstrap(base, dict(reversed(list(base.items()))), "mIoU", n=50)
+    assert (same.difference, same.interval) == (0.0, (0.0, 0.0))

@@ -235,7 +235,7 @@ def test_sets_that_do_not_cover_the_same_frames_are_refused(tmp_path):
     with pytest.raises(MissingPredictionsError, match="part lacks 8 frames that whole has"):
         measure_stability(sets_of(part, whole), flow=None)
     other = find_label_sets(whole, LabelSpace.numbered(4))
-    with pytest.raises(LabelError, match="whole has 4 classes and whole has 4, or their names differ"):
+    with pytest.raises(LabelError, match=r"whole \(2\) has 4 classes and whole has 4, or their names differ"):
         measure_stability([*sets_of(whole), *other], flow=None)
     with pytest.raises(SettingsError, match="no labels were given"):
         measure_stability([])
@@ -364,6 +364,7 @@ def test_one_frame_is_no_error(tmp_path):
     toy.write_toy_labels(tmp_path, 1)
     found = measure_stability(sets_of(tmp_path), flow=None)
     assert stability_table(found) == [["labels"], [tmp_path.name]]
+    assert found.warnings[0].startswith("1 of 1 clips have one frame, which says nothing of steadiness")
     assert json.dumps(found.to_json(), allow_nan=False)
 
 

@@ -5,9 +5,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
-from ..boards.published import find_published_setting
+from ..boards.published import find_published, find_published_setting
 from ..boards.scoreboard import Axis, BoardRow, Published, RowKind, Scoreboard, Setting
 from ..dataset_clips import list_clips
+from ..errors import RunError
 from ..evaluate import Evaluation
 from ..files import atomic_write_bytes, atomic_write_json, safe_name
 from ..metrics import PairedDifference, find_protocol, paired_bootstraps
@@ -22,6 +23,7 @@ from .work_files import read_work
 
 CLIP_LIST: Final = "clips.txt"
 LABEL_SET: Final = "label_set.json"
+PAPERS_MODEL: Final = "cffm-b1"  # paper Tables 4 to 7, on VSPW
 
 
 def make_board(plan: AblationPlan, folder: AblationFolder, command: str = "") -> Scoreboard:
@@ -54,7 +56,7 @@ def make_board(plan: AblationPlan, folder: AblationFolder, command: str = "") ->
                 differences=_differences(plan, other, evaluation),
                 settings=point.model_dump(),
                 facts=_facts(tallies[point]),
-                published=find_figures(point),
+                published=find_figures(point) if is_the_papers(plan) else None,
                 command=_refine_command(plan, point),
             )
         )
@@ -86,7 +88,11 @@ def _read(plan: AblationPlan, folder: AblationFolder, row: str) -> Tally:
     total = Tally(new_metrics(plan.data.label_space, plan.windows))
     for clip in plan.data.clips:
         fresh = new_metrics(plan.data.label_space, plan.windows)
-        total.merge(Tally.read(tally_path(folder.out, plan.windows, clip.name, row), fresh))
+        path = tally_path(folder.out, plan.windows, clip.name, row)
+        try:
+            total.merge(Tally.read(path, fresh))
+        except RunError as error:
+            raise RunError(f"{error}: delete this file and go on with --resume, which counts it anew") from error
     return total
 
 
@@ -134,6 +140,15 @@ def _facts(tally: Tally) -> dict[str, float]:
         "masklets": tally.masklets / max(1, tally.windows),
         "coverage": tally.coverage / max(1, tally.frames),
     }
+
+
+def is_the_papers(plan: AblationPlan) -> bool:
+    """Tell whether data set, split, height and base model are by name those of the paper's Tables 4 to 7."""
+    found, papers = (
+        find_published(plan.data.name, name, plan.data.split, plan.data.height_px)
+        for name in (plan.model, PAPERS_MODEL)
+    )
+    return not plan.data.is_subset and papers is not None and found == papers
 
 
 def find_figures(point: Point) -> Published | None:

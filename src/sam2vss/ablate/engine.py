@@ -4,14 +4,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import SettingsError
-from ..refiner import check_image_size, find_sam2
+from ..refiner import find_sam2, load_sam2
 from ..sam2.finder import MaskFinder
 from ..sam2.model import Sam2Network
-from ..sam2.prompts import PromptPropagator
-from ..sam2.propagate import MemoryPropagator, Propagator
+from ..sam2.propagate import Propagator
 from ..sam2.savings import Savings
-from ..sam2.tracker import NANO_FOLDER, Sam2Tracker, chunk_for
-from ..sam2.weights import load_network
+from ..sam2.tracker import NANO_FOLDER, Sam2Tracker, choose_propagator, chunk_for
 from .frame_cache import FrameCache
 from .grid import Point
 
@@ -48,15 +46,10 @@ class Engine:
             WeightsError: If the weights cannot be found or loaded.
             SettingsError: If the image size or the chunk cannot be used.
         """
-        from ..devices import choose_dtype
-
-        check_image_size(image_size)
         if chunk is not None and chunk < 1:
             raise SettingsError(f"the chunk is {chunk}, expected at least 1 object at once")
         location = find_sam2(sam2)
-        network = load_network(location.path, device, choose_dtype(dtype, device))
-        if image_size is not None:
-            network.set_image_size(image_size)
+        network = load_sam2(location, image_size=image_size, device=device, dtype=dtype)
         if chunk is None:
             chunk = 1 if network.device.type == "cpu" else chunk_for(network)
         return cls(network, location.path == NANO_FOLDER, chunk)
@@ -91,12 +84,7 @@ class Engine:
 
     def propagator(self, mode: str) -> Propagator:
         """Return what follows objects that do not see one another: modes exact and prompt."""
-        if mode == "exact":
-            return MemoryPropagator(self.network, self.chunk)
-        assert mode == "prompt", mode
-        if self.knows_clicks_only:
-            return PromptPropagator.by_clicks(self.network, self.chunk)
-        return PromptPropagator(self.network, self.chunk)
+        return choose_propagator(self.network, mode, self.chunk, self.knows_clicks_only)
 
 
 def savings_of(point: Point) -> Savings:

@@ -22,6 +22,7 @@ from ..errors import RunError
 from ..files import atomic_write_json, byte_size, folder_fingerprint, hash_ends, release_lock, take_lock
 from ..refiner import find_sam2
 from ..run_info import as_json
+from ..segmenters import find_segmenter
 from ..versions import code_revision, installed_versions
 from .plan import AblationPlan
 
@@ -54,6 +55,8 @@ class AblationFolder:
     @contextmanager
     def locked(self) -> Iterator[None]:
         """Keep other processes from writing here."""
+        if self.out.exists() and not self.out.is_dir():
+            raise RunError(f"{self.out} is a file, expected a folder to write into; choose another --out")
         path = self.out / ".lock"
         take_lock(path)
         try:
@@ -75,7 +78,7 @@ def describe(plan: AblationPlan) -> dict[str, Any]:
         "chunk": plan.chunk,
         "labels": {
             "folder": None if plan.labels is None else folder_fingerprint(plan.labels, plan.out),
-            "segmenter": None if plan.labels is not None else plan.segmenter,
+            "segmenter": None if plan.labels is not None else _segmenter(plan.segmenter),
         },
         "label_set": plan.label_space.to_dict(),
         "truth_label_set": plan.data.label_space.to_dict(),
@@ -96,7 +99,7 @@ def open_folder(plan: AblationPlan, resume: bool, overwrite: bool) -> AblationFo
             labels or weights.
     """
     folder = AblationFolder(plan.out)
-    stored = _read_info(folder)
+    stored = _read_info(folder, overwrite)
     asked = describe(plan)
     if stored is not None and not overwrite:
         if not resume:
@@ -112,18 +115,26 @@ def open_folder(plan: AblationPlan, resume: bool, overwrite: bool) -> AblationFo
     return folder
 
 
-def _read_info(folder: AblationFolder) -> dict[str, Any] | None:
+def _read_info(folder: AblationFolder, overwrite: bool) -> dict[str, Any] | None:
+    """Return what an earlier sweep noted, None where there was none; to overwrite it, it only has to be ours."""
     if not folder.info.exists():
         if folder.out.is_dir() and any(entry.name != ".lock" for entry in folder.out.iterdir()):
             raise RunError(f"{folder.out} is not empty and holds no ablation: choose another --out")
         return None
     try:
         content: dict[str, Any] = json.loads(folder.info.read_text(encoding="utf-8"))
+        if content["command"] != "ablate":
+            raise ValueError("it was not written by ablate")
+        if overwrite:
+            return content
         version = content["format_version"]
         if not isinstance(content["clips"], dict) or not isinstance(content["truth"], dict):
             raise ValueError("clips or truth are no mappings")
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise RunError(f"{folder.info} cannot be read ({error!r}): start anew with --overwrite") from error
+        raise RunError(
+            f"{folder.info} cannot be read as that of an ablation ({error!r}), so nothing there is touched: choose "
+            "another --out, or empty the folder yourself"
+        ) from error
     if version != FORMAT_VERSION:
         raise RunError(f"{folder.info} has format {version!r}, expected {FORMAT_VERSION}: start anew with --overwrite")
     return content
@@ -149,6 +160,11 @@ def _clear(folder: AblationFolder) -> None:
     """Remove what an earlier ablation left, and nothing else."""
     for place in (folder.out / "cache", folder.out / "counts"):
         shutil.rmtree(place, ignore_errors=True)
+
+
+def _segmenter(name: str) -> dict[str, Any]:
+    location = find_segmenter(name)
+    return {"id": location.id, "sha256": location.sha256()}
 
 
 def _truth_fingerprint(files: Mapping[str, Path]) -> str:

@@ -6,6 +6,8 @@ A grid comes from a YAML file, of the user or of the package (`grids/`). No heav
 import hashlib
 import itertools
 import json
+import math
+import reprlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,6 +30,9 @@ from ..settings import (
 GRID_FOLDER: Final = Path(__file__).parent / "grids"
 BuiltIn = Literal["4", "5", "6", "7", "ours"]
 DEFAULT_NAME: Final = "default"
+MAX_POINTS: Final = 2000  # ours: all points of a frame are held at a time, and a page lists them all
+_shorten = reprlib.Repr()  # a small file may repeat itself to any length by its anchors
+_shorten.maxlevel = 2
 
 
 class Point(MaskletSettings, FollowSettings, VoteSettings):
@@ -189,6 +194,7 @@ def expand(files: Sequence[tuple[str, GridFile]]) -> Grid:
             if setting not in file.axes:
                 raise SettingsError(f"{name} has a title for {setting!r}, which is no axis of it")
         for setting, values in file.axes.items():
+            _check_number(sum(len(given) for given in file.axes.values()), name)
             members = tuple(_point({**base_values, setting: v}, f"axis {setting!r} of {name}") for v in values)
             if len(set(members)) != len(members) or not members:
                 raise SettingsError(f"axis {setting!r} of {name} has {values}, expected values that differ")
@@ -196,8 +202,20 @@ def expand(files: Sequence[tuple[str, GridFile]]) -> Grid:
             axes.append(GridAxis(setting, values_read, members, file.titles.get(setting, "")))
             points += members
         for product in file.product:
+            for setting, values in product.items():
+                if not values:
+                    raise SettingsError(f"{setting!r} in a product of {name} is an empty list, expected values")
+            _check_number(math.prod(len(values) for values in product.values()), name)
             points += _product(base_values, product, name)
     return Grid(tuple(dict.fromkeys(points)), tuple(axes))
+
+
+def _check_number(points: int, name: str) -> None:
+    if points > MAX_POINTS:
+        raise SettingsError(
+            f"{name} asks for {points} points, expected at most {MAX_POINTS}: give fewer values, or several grids one "
+            "after the other in the same --out with --resume"
+        )
 
 
 def _product(base: Mapping[str, Any], product: Mapping[str, list[Any]], name: str) -> Iterator[Point]:
@@ -209,7 +227,9 @@ def _read_file(path: Path) -> GridFile:
     import yaml
 
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8-sig"))
+        text = path.read_text(encoding="utf-8-sig")
+        _check_keys(yaml.compose(text, Loader=yaml.SafeLoader), path, set())
+        content = yaml.safe_load(text)
     except OSError as error:
         raise SettingsError(f"cannot read the grid {path}: {error.strerror}") from error
     except (ValueError, RecursionError, yaml.YAMLError) as error:
@@ -225,6 +245,24 @@ def _read_file(path: Path) -> GridFile:
     if not file.axes and not file.product:
         raise SettingsError(f"the grid {path} varies nothing: give axes or a product")
     return file
+
+
+def _check_keys(node: Any, path: Path, seen: set[int]) -> None:
+    """Raise `SettingsError` for a key that stands twice, of which YAML keeps the last one alone."""
+    if id(node) in seen or not isinstance(getattr(node, "value", None), list):
+        return
+    seen.add(id(node))
+    names: set[str] = set()
+    for entry in node.value:
+        if isinstance(entry, tuple) and isinstance(entry[0].value, str):
+            if entry[0].value in names:
+                line = entry[0].start_mark.line + 1
+                raise SettingsError(
+                    f"line {line} of the grid {path} has a second {entry[0].value!r}: put them into one"
+                )
+            names.add(entry[0].value)
+        for part in entry if isinstance(entry, tuple) else (entry,):
+            _check_keys(part, path, seen)
 
 
 def _point(values: Mapping[str, Any], where: str) -> Point:
@@ -250,7 +288,7 @@ def _first_finding(error: ValidationError) -> str:
     if found["type"] == "extra_forbidden":
         known = Point.model_fields if error.title == "Point" else GridFile.model_fields
         return f"{name!r} is unknown, expected {', '.join(known)}"
-    return f"{name!r} is {found['input']!r}: {found['msg']}"
+    return f"{name!r} is {_shorten.repr(found['input'])}: {found['msg']}"
 
 
 def _check(point: Point) -> None:

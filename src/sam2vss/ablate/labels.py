@@ -7,13 +7,14 @@ the same pass.
 import io
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
+from functools import cached_property
 from pathlib import Path
 from typing import Final
 
 import numpy as np
 
-from ..datasets.folders import read_ids
-from ..errors import LabelError, MissingPredictionsError
+from ..datasets.truth import TruthReader
+from ..errors import LabelError, MediaError, MissingPredictionsError, Sam2VssError
 from ..files import atomic_write_bytes, safe_name
 from ..images import read_label_map, write_label_map
 from ..interfaces import BaseLabelSource
@@ -60,11 +61,16 @@ class ClipLabels:
     def read(self, kind: Smoothing, start: int, length: int, with_probabilities: bool = False) -> BaseLabels:
         """Return the labels of consecutive frames."""
         numbers = range(start, start + length)
-        labels = np.stack([read_label_map(self._path(kind, t), self.label_space) for t in numbers])
-        if not with_probabilities:
-            return BaseLabels(labels)
-        scores = [np.load(self._path(PROBABILITIES, t), allow_pickle=False) for t in numbers]
-        return BaseLabels(labels, np.stack(scores))
+        try:
+            labels = np.stack([read_label_map(self._path(kind, t), self.label_space) for t in numbers])
+            if not with_probabilities:
+                return BaseLabels(labels)
+            scores = [np.load(self._path(PROBABILITIES, t), allow_pickle=False) for t in numbers]
+            return BaseLabels(labels, np.stack(scores))
+        except (Sam2VssError, OSError, ValueError, EOFError) as error:
+            raise MediaError(
+                f"{error}. Remove the folders {self.folder}/*/{self.clip} and go on with --resume: they are made anew"
+            ) from error
 
     def _label(self, clip: ClipSource, base: BaseLabelSource, want_probabilities: bool) -> int:
         count = 0
@@ -121,31 +127,36 @@ class ClipTruth:
         clip: Name of the clip.
         files: Label maps by stem.
         label_space: What their numbers mean.
+        is_panoptic: Whether they hold VIPSeg's panoptic codes.
     """
 
-    def __init__(self, clip: str, files: Mapping[str, Path], label_space: LabelSpace) -> None:
+    def __init__(
+        self, clip: str, files: Mapping[str, Path], label_space: LabelSpace, is_panoptic: bool = False
+    ) -> None:
         self.clip = clip
         self.files = files
         self.label_space = label_space
-        self._void_values = other_void_values(label_space)
+        self.is_panoptic = is_panoptic
 
     def check(self, frame_names: Sequence[str]) -> None:
-        """Make sure that every label map has its frame.
+        """Make sure that there are label maps, and that each has its frame.
 
         Raises:
-            MissingPredictionsError: If one has not.
+            MissingPredictionsError: If one has none.
+            LabelError: If there are no label maps.
         """
-        without = [stem for stem in self.files if stem not in set(frame_names)]
-        if without or not self.files:
+        if not self.files:
+            raise LabelError(f"clip {self.clip} has no label maps, expected one PNG a labelled frame: leave it out")
+        names = set(frame_names)
+        without = [stem for stem in self.files if stem not in names]
+        if without:
             raise MissingPredictionsError(
                 f"{len(without)} of {len(self.files)} label maps of clip {self.clip} have no frame (first: "
-                f"{', '.join(without[:1]) or 'none'}): pictures and masks need the same file names"
+                f"{without[0]}): pictures and masks need the same file names"
             )
 
     def of(self, frame: Frame) -> np.ndarray | None:
         """Return the true labels of a frame, uint8 or uint16 (H, W), or None where it has none.
-
-        Void ids but the first get values of their own, as the VSPW scripts tell them apart.
 
         Raises:
             LabelError: If the file cannot be read or holds ids outside the label set.
@@ -153,16 +164,11 @@ class ClipTruth:
         path = self.files.get(frame.name)
         if path is None:
             return None
-        raw = read_ids(path)
-        if raw.shape != frame.image.shape[:2]:
-            raise LabelError(f"{path} is {raw.shape}, its frame {frame.image.shape[:2]} (height, width)")
-        target = self.label_space.from_raw(raw, what=str(path))
-        for raw_id, value in self._void_values.items():
-            target[raw == raw_id] = value
+        target = self._reader.read(path)
+        if target.shape != frame.image.shape[:2]:
+            raise LabelError(f"{path} is {target.shape}, its frame {frame.image.shape[:2]} (height, width)")
         return target
 
-
-def other_void_values(label_space: LabelSpace) -> dict[int, int]:
-    """Give every void id but the first a value of its own, counting down from the ignore index, while there is room."""
-    room = range(label_space.ignore_index - 1, label_space.num_classes - 1, -1)
-    return dict(zip(label_space.raw_void[1:], room, strict=False))
+    @cached_property
+    def _reader(self) -> TruthReader:
+        return TruthReader(self.label_space, self.is_panoptic)

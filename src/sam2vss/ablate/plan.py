@@ -1,11 +1,12 @@
 """What an ablation is asked to do, checked before anything is run."""
 
+import math
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 
 from ..dataset_clips import DatasetClips, find_dataset_clips
-from ..datasets.catalogue import find_dataset, visible
 from ..devices import choose_device, choose_dtype
 from ..errors import LabelError, SettingsError
 from ..metrics.protocols import find_protocol
@@ -61,21 +62,21 @@ class AblationPlan:
     def wants_probabilities(self) -> bool:
         return any(point.vote_weight == "probability" for point in self.grid.points)
 
-    @property
+    @cached_property
     def model(self) -> str:
         """Name of the base model in tables."""
-        return self.labels.resolve().name if self.labels is not None else self.segmenter
+        if self.labels is None:
+            return self.segmenter
+        folder = self.labels.resolve()
+        name = folder.parent.name if folder.name == "labels" and (folder.parent / "run.json").is_file() else folder.name
+        return f"{name} (labels)" if name in map(self.grid.name_of, self.grid.points) else name
 
     def truth(self) -> dict[str, ClipTruth]:
         """Find the label maps of every clip."""
-        folders = find_dataset(self.data.root, self.data.label_space).folders
-        found = {}
-        for clip in self.data.clips:
-            masks = folders[clip.name].masks
-            assert masks is not None, "clips without masks were refused"
-            files = {path.stem: path for path in sorted(visible(masks)) if path.suffix.lower() == ".png"}
-            found[clip.name] = ClipTruth(clip.name, files, self.data.label_space)
-        return found
+        data = self.data
+        return {
+            name: ClipTruth(name, data.truth_files(name), data.label_space, data.is_panoptic) for name in data.names
+        }
 
 
 def plan_ablation(
@@ -127,7 +128,7 @@ def plan_ablation(
     left_out: tuple[str, ...] = ()
     if labels is not None and segmenter is not None:
         raise SettingsError("--labels and --segmenter both give base labels: pass one of them")
-    if candidate_gb < 0:
+    if not 0 <= candidate_gb < math.inf:
         raise SettingsError(f"--candidate-gb is {candidate_gb}, expected 0 or more")
     find_protocol(protocol)
     check_image_size(image_size)

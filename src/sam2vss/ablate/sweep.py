@@ -18,6 +18,7 @@ from ..files import safe_name
 from ..masklet_files import masklet_path, read_masklets, write_masklets
 from ..media import ClipSource
 from ..pipeline import Carried
+from ..sam2.match import MatchSettings
 from ..settings import Smoothing
 from ..types import BaseLabels, Frame, LabelSpace, MaskletWindow, Refinement, WindowContext
 from ..voting import refine_window
@@ -29,8 +30,6 @@ from .seeds import choose_seeds, compress_selection
 from .shared_tracks import SharedTracks, gather_wishes, window_of_tracks
 from .work import Work
 from .work_files import StartWork, read_work, write_work
-
-CACHED_FLOOR_OF_FAST = 0.4  # `MatchSettings.keep_pred_iou`: the lowest predicted IoU that mode fast looks at
 
 
 @dataclass(frozen=True, eq=False)
@@ -273,5 +272,5 @@ def count_followed(window: MaskletWindow, point: Point, previous: MaskletWindow 
 def lowest_floor(points: Sequence[Point]) -> float:
     """Return the predicted IoU below which no point looks at candidates."""
     floors = [point.pred_iou for point in points]
-    floors += [CACHED_FLOOR_OF_FAST for point in points if point.mode == "fast"]
+    floors += [MatchSettings().keep_pred_iou for point in points if point.mode == "fast"]
     return min(floors)

@@ -8,10 +8,11 @@ from typing import Any
 import numpy as np
 
 from ..counts_files import read_counts, write_counts
+from ..datasets.truth import other_void_values
 from ..files import safe_name
 from ..metrics import VideoSegMetrics
 from ..types import Frame, LabelSpace
-from .labels import ClipTruth, other_void_values
+from .labels import ClipTruth
 from .sweep import SweptWindow
 from .work import Work
 

@@ -9,7 +9,7 @@ from ..dataset_clips import DatasetClips, find_dataset_clips
 from ..datasets.label_sets import LABEL_SET_FILE
 from ..devices import choose_device, choose_dtype
 from ..errors import SettingsError
-from ..files import safe_name
+from ..files import folder_fingerprint, safe_name
 from ..metrics import BoundaryReadings, VideoSegMetrics, find_protocol
 from ..refiner import choose_mode, run_label_space
 from ..settings import (
@@ -106,6 +106,11 @@ class BenchPlan:
             return LabelSpace.from_json(folder / LABEL_SET_FILE)
         return run_label_space(folder) or self.label_space_of_folders
 
+    def fingerprint_of(self, labels: Path) -> str:
+        """Tell a folder of label maps from others; a bench that lies inside the folder does not count."""
+        is_made_here = labels.resolve().is_relative_to(self.out.resolve())
+        return folder_fingerprint(labels, None if is_made_here else self.out)
+
     @property
     def label_space_of_folders(self) -> LabelSpace:
         """What the numbers mean in folders of label maps that do not say so themselves."""
@@ -182,6 +187,8 @@ def plan_bench(
     _check_names([model.name for model in models], compare)
     _check_rows(rows)
     find_protocol(protocol)
+    if seed < 0:
+        raise SettingsError(f"--seed is {seed}, expected 0 or more")
     votes = votes or VoteSettings()
     if votes.vote_weight == "probability":
         raise SettingsError("--vote-weight probability needs a model's probabilities, and bench stores labels only")

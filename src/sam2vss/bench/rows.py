@@ -12,7 +12,6 @@ from ..artifacts import RunFolder
 from ..boards.scoreboard import Setting
 from ..datasets.label_sets import LABEL_SET_FILE
 from ..errors import RunError
-from ..files import folder_fingerprint
 from ..interfaces import BaseLabelSource, MaskletTracker, Smoother
 from ..pipeline import NoProgress, Progress, VoteRule, check_clips, refine_run
 from ..records import WindowRecord
@@ -114,7 +113,7 @@ def make_row(
         location = find_sam2(plan.engine.sam2)
         weights = {f"{location.id}/{name}": digest for name, digest in location.sha256().items()}
     labels = base_labels(plan, model)
-    stored = {"labels": str(labels.resolve()), "labels_fingerprint": folder_fingerprint(labels, plan.out / "runs")}
+    stored = {"labels": str(labels.resolve()), "labels_fingerprint": plan.fingerprint_of(labels)}
     settings = row_settings(plan, row)
     run = _create(plan, model, row, base, {**stored, "row": row, **settings}, weights, overwrite)
     is_done = all(run.is_done(clip.name) for clip in plan.data.clips)

@@ -4,6 +4,7 @@ import logging
 import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from multiprocessing import get_context
 from typing import Protocol, cast
@@ -14,7 +15,7 @@ from ..files import atomic_write_json
 from ..pipeline import Progress
 from ..refiner import find_sam2
 from .board import ScoredRow, make_board
-from .folder import BOARD_FILE, take_folder
+from .folder import BOARD_FILE, describe_folder, locked, take_folder
 from .pictures import make_pictures
 from .plan import BASE, BaseModel, BenchPlan, RowName, row_name
 from .rows import MadeRow, make_base, make_row
@@ -87,10 +88,16 @@ def run_bench(
     """
     if workers < 1:
         raise SettingsError(f"--workers must be at least 1, found {workers}")
-    take_folder(plan, resume, overwrite)
+    describe_folder(plan.out, resume, overwrite)  # before a lock file is written into a folder of others
+    with locked(plan.out):
+        take_folder(plan, resume, overwrite)
+        return _run(plan, _Runner(plan, overwrite, workers, progress, say or logger.info), command)
+
+
+def _run(plan: BenchPlan, runner: "_Runner", command: str) -> Scoreboard:
+    """Run all tasks in a folder that is ours alone, and write the board."""
     if "sam2" in plan.rows and plan.models:
         find_sam2(plan.engine.sam2)  # weights that cannot be had are known before hours of work
-    runner = _Runner(plan, overwrite, workers, progress, say or logger.info)
     bases = runner.run([Task(None, name) for name in plan.compare] + [Task(model, BASE) for model in plan.models])
     ready = [outcome.task.model for outcome in bases if outcome.scored and outcome.task.model]
     outcomes = bases + runner.run([Task(model, row) for model in plan.models if model in ready for row in plan.rows])
@@ -139,7 +146,13 @@ class _Runner:
         try:
             futures = {pool.submit(do_task, self.plan, task, self.overwrite): self._bar(task) for task in tasks}
             for future in as_completed(futures):
-                outcome = future.result()
+                try:
+                    outcome = future.result()
+                except BrokenProcessPool as error:
+                    raise RunError(
+                        "a process of the bench ended, perhaps for want of memory: go on with --resume, with fewer "
+                        "--workers"
+                    ) from error
                 _finish(futures[future], outcome)
                 yield outcome
         finally:

@@ -9,6 +9,7 @@ from typing import Any
 
 from ..counts_files import read_counts, write_counts
 from ..datasets.predictions import PredictionForm
+from ..datasets.truth import other_void_values
 from ..errors import RunError
 from ..evaluate import Evaluation, evaluate_folders
 from ..files import folder_fingerprint
@@ -31,10 +32,10 @@ class ScoringKey:
             "clips": plan.data.names,
             "truth": folder_fingerprint(plan.data.root, plan.out),
             "truth_label_set": plan.data.label_space.to_dict(),
-            "labels": folder_fingerprint(labels),
+            "labels": plan.fingerprint_of(labels),
             "label_set": plan.label_space_of(labels).to_dict(),
-            "windows": plan.windows,
-            "boundary": plan.boundary,
+            "id_offset": plan.id_offset,  # ids that look shifted are refused without it only
+            "counted": {name: value for name, value in _new_metrics(plan).state_dict().items() if name != "clips"},
         }
         return cls(json.dumps(content, sort_keys=True))
 
@@ -96,7 +97,13 @@ def _read(path: Path, key: ScoringKey) -> dict[str, Any] | None:
 
 def _evaluation(plan: BenchPlan, clips: Mapping[str, Any], notes: Sequence[str]) -> Evaluation:
     """Score counts by clip under the plan's protocol."""
-    space = plan.data.label_space
-    metrics = VideoSegMetrics(space.num_classes, space.ignore_index, plan.windows, boundary=plan.boundary)
+    metrics = _new_metrics(plan)
     metrics.load_state_dict({**metrics.state_dict(), "clips": clips})
-    return Evaluation.from_metrics(metrics, space, plan.protocol, notes)
+    return Evaluation.from_metrics(metrics, plan.data.label_space, plan.protocol, notes)
+
+
+def _new_metrics(plan: BenchPlan) -> VideoSegMetrics:
+    """Return a counter as `evaluate_folders` has it."""
+    space = plan.data.label_space
+    other_void = tuple(other_void_values(space).values())
+    return VideoSegMetrics(space.num_classes, space.ignore_index, plan.windows, other_void, boundary=plan.boundary)

@@ -23,6 +23,7 @@ from .sections import (
     interval_text,
     percent,
     shared_clips,
+    shows_difference,
     signed,
 )
 
@@ -103,7 +104,7 @@ def _table(board: Scoreboard, sections: Sequence[Section], caption: str, with_di
             body.append(rf"\multicolumn{{{1 + columns}}}{{l}}{{\textit{{{escape_latex(section.title)}}}}} \\")
         for entry in section.entries:
             body += _entry_lines(board, section, entry)
-            if entry.row.differences and not entry.is_default:
+            if shows_difference(board, entry):
                 body += _difference_lines(board, entry.row) if with_differences or _is_ours(entry.row) else []
     rows = [entry.row for section in sections for entry in section.entries]
     has_differences = any(row.differences for row in rows)

@@ -12,6 +12,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Final, Literal
 
+from pydantic import TypeAdapter, ValidationError
+
 from ..errors import RunError
 from ..metrics import PairedDifference
 
@@ -183,7 +185,10 @@ class Scoreboard:
             RunError: If this is no board, or one of another format.
         """
         if content.get("format_version") != FORMAT_VERSION:
-            raise RunError(f"scores of format {content.get('format_version')!r}, expected {FORMAT_VERSION!r}")
+            raise RunError(
+                f"scores of format {content.get('format_version')!r}, expected {FORMAT_VERSION!r}: make them again "
+                "with this version, by the same command and --resume"
+            )
         values = {key: value for key, value in content.items() if key != "format_version"}
         try:
             values["rows"] = tuple(_row_from_json(row) for row in values["rows"])
@@ -192,7 +197,13 @@ class Scoreboard:
             values["work"] = {kind: (int(done), int(needed)) for kind, (done, needed) in values["work"].items()}
             for key in ("class_names", "statistics", "warnings"):
                 values[key] = tuple(values[key])
-            return cls(**values)
+            board = cls(**values)
+            TypeAdapter(cls).validate_python(asdict(board))
+            return board
+        except ValidationError as error:
+            found = error.errors()[0]
+            place = ".".join(map(str, found["loc"]))
+            raise RunError(f"these are no stored scores ({place}: {found['msg']})") from error
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise RunError(f"these are no stored scores ({type(error).__name__}: {error})") from error
 

@@ -183,10 +183,24 @@ def shared_clips(board: Scoreboard) -> int | None:
     return numbers.pop() if len(numbers) == 1 else None
 
 
+def default_against_base(board: Scoreboard) -> BoardRow | None:
+    """Return the default of an ablation where it is compared with base labels: the one row that differs from them."""
+    bases = {row.name for row in board.rows if row.kind == "base"}
+    rows = board.rows if board.axes else ()
+    return next((row for row in rows if row.differences and row.against in bases), None)
+
+
+def shows_difference(board: Scoreboard, entry: Entry) -> bool:
+    """Tell whether a line has differences to stand beside it; the default's, from the base labels, stand apart."""
+    return bool(entry.row.differences) and not entry.is_default and entry.row is not default_against_base(board)
+
+
 def differences_caption(board: Scoreboard) -> str:
     """Say what the differences of a board are against and how sure they are."""
-    against = {row.against for row in board.rows if row.differences and row.against is not None}
-    is_base = all(row.kind == "base" for row in board.rows if row.name in against)
+    default = default_against_base(board)
+    compared = [row for row in board.rows if row is not default] if default else board.rows
+    against = {row.against for row in compared if row.differences and row.against is not None}
+    is_base = bool(against) and all(row.kind == "base" for row in board.rows if row.name in against)
     source = "the base" if is_base else next(iter(against)) if len(against) == 1 else "the row named"
     clips = shared_clips(board)
     if clips == 1:
@@ -205,7 +219,8 @@ def published_sources(board: Scoreboard) -> tuple[str, ...]:
 
 def board_notes(board: Scoreboard) -> tuple[str, ...]:
     """Return what a reader of any table of the board must know, one sentence each: faults first."""
-    notes = [f"Protocol {board.protocol}: {board.protocol_note}"] if board.protocol_note else []
+    note, name = board.protocol_note, f"Protocol {board.protocol}"
+    notes = [note if note.startswith(name) else f"{name}: {note}"] if note else []
     return (*notes, *board.warnings)
 
 

@@ -18,6 +18,7 @@ from .sections import (
     Section,
     arrow_of,
     board_notes,
+    default_against_base,
     describe,
     difference_cell,
     differences_caption,
@@ -26,6 +27,7 @@ from .sections import (
     known_facts,
     percent,
     published_sources,
+    shows_difference,
 )
 
 CSV_HEADER = (
@@ -33,7 +35,9 @@ CSV_HEADER = (
     *("difference", "low", "high", "clips", "published", "published_source"),
 )
 _LABEL_WIDTH = 30  # longer labels fold
+_SHORT_HEADS = {"boundary_IoU_2px": "BIoU 2px", "boundary_IoU_2pct": "BIoU 2%", "boundary_F": "F"}  # in terminals
 _FRAME = 3  # columns between two cells
+_DEFAULT_LABEL = "default - base"  # does refining help at all?
 
 
 @dataclass(frozen=True)
@@ -60,7 +64,7 @@ def rich_rows(board: Scoreboard, width: int = 80) -> tuple[TextTable, ...]:
         width: Columns of the terminal.
     """
     sections = find_sections(board)
-    tables = [*_score_tables(board, sections)]
+    tables = [*_score_tables(board, sections, width)]
     if any(entry.row.differences for section in sections for entry in section.entries):
         tables += _difference_tables(board, sections, width)
     facts = known_facts(board.rows)
@@ -70,21 +74,48 @@ def rich_rows(board: Scoreboard, width: int = 80) -> tuple[TextTable, ...]:
     return tuple(tables)
 
 
-def _score_tables(board: Scoreboard, sections: Sequence[Section]) -> Iterator[TextTable]:
-    """Yield one table for all base models, or one for every ablated setting."""
+def _score_tables(board: Scoreboard, sections: Sequence[Section], width: int) -> Iterator[TextTable]:
+    """Yield the scores of all base models, or of every ablated setting, in tables that fit into the width."""
     caption = f"{describe(board)}; percent"
     sources = published_sources(board)
     caption += f"; {DAGGER} copied from {'; '.join(sources)}" if sources and board.kind == "bench" else ""
     if board.axes:
         for section in sections:
             rows = list(_score_rows(section, board.statistics))
-            yield TextTable(f"{section.title}; percent", ((section.head, *board.statistics), *rows))
+            copied = dict.fromkeys(row.published.source for row in section.rows if row.published)
+            source = f"; {DAGGER} copied from {'; '.join(copied)}" if copied else ""
+            yield from _split(f"{section.title}; percent{source}", section.head, board.statistics, rows, width)
         return
     rows = []
     for section in sections:
         rows += [("",) * (1 + len(board.statistics))] if rows else []
         rows += _score_rows(section, board.statistics)
-    yield TextTable(caption, (("labels", *board.statistics), *rows))
+    yield from _split(caption, "labels", board.statistics, rows, width)
+
+
+def _split(
+    title: str, label: str, statistics: Sequence[str], rows: Sequence[Sequence[str]], width: int
+) -> Iterator[TextTable]:
+    """Yield a table, cut into several of as many scores as the width allows; the labels stand in each."""
+    heads = [_short_head(name) for name in statistics]
+    widest = max((len(cell) for row in (heads, *(row[1:] for row in rows)) for cell in row), default=0)
+    room = _room(width, [label, *(row[0] for row in rows)], widest)
+    for start in range(0, max(1, len(heads)), room):
+        chunk = slice(start, start + room)
+        cut = [(row[0], *row[1:][chunk]) for row in rows]
+        if len(heads) > room:  # a line of figures that were not published says nothing in this part
+            cut = [line for line, row in zip(cut, rows, strict=True) if any(line[1:]) or not any(row[1:])]
+        yield TextTable(title, ((label, *heads[chunk]), *cut))
+
+
+def _room(width: int, labels: Sequence[str], widest: int) -> int:
+    """Return how many columns fit beside the labels."""
+    taken = min(_LABEL_WIDTH, max(map(len, labels), default=0))
+    return max(1, (width - taken - _FRAME - 1) // (widest + _FRAME))
+
+
+def _short_head(statistic: str) -> str:
+    return _SHORT_HEADS.get(statistic, statistic)
 
 
 def _score_rows(section: Section, statistics: Sequence[str]) -> Iterator[tuple[str, ...]]:
@@ -102,16 +133,15 @@ def _published_cells(row: BoardRow, statistics: Sequence[str]) -> list[str]:
 
 def _difference_tables(board: Scoreboard, sections: Sequence[Section], width: int) -> Iterator[TextTable]:
     """Yield tables with as many scores side by side as the width allows."""
-    found = [(section, entry) for section in sections for entry in section.entries if entry.row.differences]
-    compared = [
-        (_difference_label(section, entry.label), entry.row) for section, entry in found if not entry.is_default
-    ]
+    found = [(section, entry) for section in sections for entry in section.entries if shows_difference(board, entry)]
+    compared = [(_difference_label(section, entry.label), entry.row) for section, entry in found]
+    if default := default_against_base(board):
+        compared.insert(0, (_DEFAULT_LABEL, default))
     cells = {
         name: [difference_cell(board, row.differences.get(name)) for _, row in compared] for name in board.statistics
     }
-    widest = max((len(cell) for column in cells.values() for cell in column), default=0)
-    labels = min(_LABEL_WIDTH, max((len(label) for label, _ in compared), default=0))
-    room = max(1, (width - labels - 2 * _FRAME) // (widest + _FRAME))
+    texts = [text for name, column in cells.items() for text in (_short_head(name), *column)]
+    room = _room(width, ["labels", *(label for label, _ in compared)], max(map(len, texts), default=0))
     names = list(board.statistics)
     if board.axes and names:
         kept = list(dict.fromkeys([names[0], names[-1], *names]))[:room]
@@ -119,7 +149,7 @@ def _difference_tables(board: Scoreboard, sections: Sequence[Section], width: in
     for start in range(0, len(names), room):
         chunk = names[start : start + room]
         rows = [(label, *(cells[name][i] for name in chunk)) for i, (label, _) in enumerate(compared)]
-        yield TextTable(differences_caption(board), (("labels", *chunk), *rows))
+        yield TextTable(differences_caption(board), (("labels", *map(_short_head, chunk)), *rows))
 
 
 def _difference_label(section: Section, label: str) -> str:
@@ -140,6 +170,11 @@ def to_markdown(board: Scoreboard, heading: int = 0) -> str:
     if board.axes:
         parts += [part for section in sections for part in _markdown_axis(board, section)]
         parts.append(f"{_markdown(differences_caption(board))}.")
+        if default := default_against_base(board):
+            cells = [difference_cell(board, default.differences.get(name)) for name in board.statistics]
+            parts.append("What the default settings gain over the base labels, in percentage points:")
+            heads = ["labels", *map(_arrowed, board.statistics)]
+            parts.append(_markdown_table(heads, [[_markdown(_DEFAULT_LABEL), *cells]]))
     else:
         parts.append(_markdown_scores(board, sections))
         if any(row.differences for row in board.rows):
@@ -190,7 +225,7 @@ def _markdown_axis(board: Scoreboard, section: Section) -> Iterator[str]:
     rows: list[Sequence[str]] = []
     for entry in section.entries:
         rows += _markdown_entry(section, entry, board.statistics, list(facts))
-        if entry.row.differences and not entry.is_default:
+        if shows_difference(board, entry):
             cells = [difference_cell(board, entry.row.differences.get(name)) for name in board.statistics]
             rows.append(["*difference*", *cells, *[""] * len(facts)])
     yield _markdown_table([_markdown(section.head), *map(_arrowed, board.statistics), *facts.values()], rows)

@@ -17,6 +17,7 @@ from .tables import to_csv, to_markdown
 
 BOARD_FILES: Final = ("bench.json", "ablate.json")
 PAGE: Final = "report.html"
+_BEGUN: Final = {"bench": "plan.json", "ablate": "sweep.json"}  # what they write first
 
 
 def write_board_files(board: Scoreboard, folder: Path) -> list[Path]:
@@ -72,6 +73,12 @@ def find_board_file(folder: Path) -> Path:
 def is_board_folder(folder: Path) -> bool:
     """Tell whether a folder holds a stored board, so that `report` can tell it from a run."""
     return any((folder / name).is_file() for name in BOARD_FILES)
+
+
+def unfinished_board(folder: Path) -> str:
+    """Return which command has begun to work in a folder without a stored board: "bench", "ablate", or "" for none."""
+    found = [kind for kind, name in _BEGUN.items() if (folder / name).is_file() and not (folder / "run.json").is_file()]
+    return found[0] if found else ""
 
 
 def _check(board: Scoreboard) -> None:

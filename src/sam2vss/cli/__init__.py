@@ -5,6 +5,7 @@ is one function in a file of its own. Heavy libraries are imported inside the co
 """
 
 import errno
+import io
 import os
 import re
 import sys
@@ -17,7 +18,7 @@ from typing import Annotated, Any
 from cyclopts import App, CycloptsError, Parameter
 from pydantic import ValidationError
 
-from ..errors import RunError, Sam2VssError, SettingsError
+from ..errors import MediaError, RunError, Sam2VssError, SettingsError
 from .ablate import ablate
 from .bench import bench
 from .check_data import check_data
@@ -54,6 +55,9 @@ train = App(name="train", help="Train models.")
 train.command(nano)
 app.command(train)
 
+# What the system answers about a path that a user gave, wherever it is first touched.
+REFUSALS = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENAMETOOLONG, errno.ELOOP)
+
 COMMANDS = tuple(name for name in app if not name.startswith("-"))
 
 
@@ -84,6 +88,9 @@ def launch(
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line and exit."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # names from files may hold what no terminal can show
     sys.exit(run(sys.argv[1:] if arguments is None else arguments))
 
 
@@ -114,6 +121,8 @@ def _call(arguments: Sequence[str]) -> int:
             raise
         return EXIT_DONE
     except OSError as error:
+        if error.filename is not None and error.errno in REFUSALS:
+            raise MediaError(f"cannot use {error.filename}: {error.strerror}") from error
         is_stream = error.filename is None and error.errno in (errno.EPIPE, errno.ENOSPC, errno.EIO, errno.EDQUOT)
         if not is_stream:
             raise

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from ..metrics import PairedDifference
     from ..types import LabelSpace
 
+MAX_BOOTSTRAP = 100_000  # ours: memory grows with draws times clips
 NARROW = 64  # columns below which tables are turned, one score a row
 
 
@@ -92,10 +93,12 @@ def evaluate(
     from ..datasets.predictions import PredictionForm
     from ..evaluate import compare, evaluate_folders
 
-    if bootstrap < 1:
-        raise SettingsError(f"--bootstrap must be at least 1, found {bootstrap}")
+    if not 1 <= bootstrap <= MAX_BOOTSTRAP:
+        raise SettingsError(f"--bootstrap must be 1 to {MAX_BOOTSTRAP}, found {bootstrap}")
     folders = (predictions, *others)
     for folder in (truth, *folders):
+        if folder.is_symlink() and not folder.exists():  # Path.resolve raises where links run in a circle
+            raise SettingsError(f"{folder} is a link that leads nowhere: mend it, or name another folder")
         refuse_shards(folder)
     names = _distinct_names(folders)
     space = _truth_label_space(truth, label_set)
@@ -109,27 +112,30 @@ def evaluate(
             )  # fmt: skip
     base = results[names[0]]
     differences = {name: compare(base, results[name], bootstrap) for name in names[1:]}
-    if json_file is not None:
-        atomic_write_json(json_file, _to_json(names, results, differences))
-    _print_scores(results, differences)
-    if base.scores.protocol_fault:
-        print_problem(base.scores.protocol_fault)
-    if per_class:
-        _print_classes(results)
-    for name, result in results.items():
-        for warning in result.warnings:
-            print_problem(warning if len(results) == 1 else f"{name}: {warning}")
+    try:  # what one of terminal and file refuses, the other still gets
+        _print_scores(results, differences)
+        if base.scores.protocol_fault:
+            print_problem(base.scores.protocol_fault)
+        if per_class:
+            _print_classes(results)
+        for name, result in results.items():
+            for warning in result.warnings:
+                print_problem(warning if len(results) == 1 else f"{name}: {warning}")
+    finally:
+        if json_file is not None:
+            atomic_write_json(json_file, _to_json(names, results, differences))
     return EXIT_DONE
 
 
 def _distinct_names(folders: Sequence[Path]) -> list[str]:
     """Name folders by their last parts, as few as tell them apart."""
-    parts = [folder.resolve().parts for folder in folders]
+    places = [folder.resolve() for folder in folders]
+    parts = [place.parts for place in places]
     for count in range(1, max(map(len, parts)) + 1):
         names = ["/".join(own[-count:]) for own in parts]
         if len(set(names)) == len(names):
             return names
-    twice = next(folder for folder in folders if [own.resolve() for own in folders].count(folder.resolve()) > 1)
+    twice = next(folder for folder, place in zip(folders, places, strict=True) if places.count(place) > 1)
     raise SettingsError(f"{twice} was given twice; name every set of predictions once")
 
 

@@ -67,16 +67,18 @@ def evaluate_panoptic(
             only or None,
             progress,
         )
-    if json_file is not None:
-        atomic_write_json(json_file, result.to_json())
     title = f"{result.scores.frames} frames of {result.scores.clips} videos, protocol {protocol}, percent"
-    print_rows(panoptic_table({predictions.resolve().name: result.scores}), title)
-    if per_class:
-        rows = [["class", "IoU", "AQ", *(f"VPQ{n}" for n in result.scores.vpq), "tubes"]]
-        for name, entry in zip(result.class_names, result.per_class, strict=True):
-            *values, tubes = entry.as_dict().values()
-            rows.append([name, *map(percent, values), str(tubes)])
-        print_rows(rows)
-    for warning in result.warnings:
-        print_problem(warning)
+    try:  # what one of terminal and file refuses, the other still gets
+        print_rows(panoptic_table({predictions.resolve().name: result.scores}), title)
+        if per_class:
+            rows = [["class", "IoU", "AQ", *(f"VPQ{n}" for n in result.scores.vpq), "tubes"]]
+            for name, entry in zip(result.class_names, result.per_class, strict=True):
+                *values, tubes = entry.as_dict().values()
+                rows.append([name, *map(percent, values), str(tubes)])
+            print_rows(rows)
+        for warning in result.warnings:
+            print_problem(warning)
+    finally:
+        if json_file is not None:
+            atomic_write_json(json_file, result.to_json())
     return EXIT_DONE

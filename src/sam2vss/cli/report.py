@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from ..errors import SettingsError
+from ..errors import RunError, SettingsError
 from .exit_codes import EXIT_DONE
 from .run_folders import refuse_shards
 
@@ -18,7 +18,7 @@ def report(*runs: Path, markdown: Path | None = None) -> int:
         Write one Markdown page: texts (.md) word for word and stored scores (bench.json, ablate.json) as tables.
     """
     from ..boards.results_page import write_results
-    from ..boards.writing import PAGE, is_board_folder, rewrite_board_files
+    from ..boards.writing import PAGE, is_board_folder, rewrite_board_files, unfinished_board
     from ..report import write_report
 
     if markdown is not None:
@@ -34,6 +34,8 @@ def report(*runs: Path, markdown: Path | None = None) -> int:
         if is_board_folder(run):
             rewrite_board_files(run)
             pages.append(run / PAGE)
+        elif kind := unfinished_board(run):
+            raise RunError(f"{run} holds an unfinished {kind} without scores: go on with `sam2vss {kind}` and --resume")
         else:
             pages.append(write_report(run))
     for path in pages:

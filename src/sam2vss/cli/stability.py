@@ -35,7 +35,7 @@ def stability(
     occlusion_check
         Leave out pixels that are hidden in the next frame; finds flow there and back.
     label_set
-        Names and ids of the label PNGs (label_set.json); default: that of the run, or the one in the folder.
+        Names and ids of label PNGs (label_set.json); default: the one in the folder. A run's labels have its own.
     only
         Look only at these clips.
     json_file
@@ -67,17 +67,19 @@ def stability(
     ]
     with counting_bar("frames") as progress:
         found = measure_stability(sets, frames, find_flow_method(flow), occlusion_check, only or None, progress)
-    if json_file is not None:
-        atomic_write_json(json_file, found.to_json())
     scores = found.sets[0].scores
     clips = "1 clip" if scores.clips == 1 else f"{scores.clips} clips"
-    print_rows(stability_table(found), f"{scores.frames} frames of {clips}, percent")
-    if differences := differences_table(found):
-        title = "differences in points" + (
-            ", 95 % intervals over clips" if scores.clips > 1 else "; no intervals of 1 clip"
-        )
-        print_rows(differences, title)
-    print(CAUTION)
-    for warning in found.warnings:
-        print_problem(warning)
+    try:  # what one of terminal and file refuses, the other still gets
+        print_rows(stability_table(found), f"{scores.frames} frames of {clips}, percent")
+        if differences := differences_table(found):
+            title = "differences in points" + (
+                ", 95 % intervals over clips" if scores.clips > 1 else "; no intervals of 1 clip"
+            )
+            print_rows(differences, title)
+        print(CAUTION)
+        for warning in found.warnings:
+            print_problem(warning)
+    finally:
+        if json_file is not None:
+            atomic_write_json(json_file, found.to_json())
     return EXIT_DONE

@@ -1,5 +1,6 @@
 """`sam2vss synthetic`."""
 
+import os
 import re
 import shutil
 from pathlib import Path
@@ -53,14 +54,15 @@ def synthetic(
         raise SettingsError(f"--frames must be at least 1, found {frames}")
     height_width = _parse_size(size)
     _check_out(out, overwrite)
-    place = temporary_name(out.resolve())  # whole before it gets its name
+    target = Path(os.path.realpath(out))  # a link stays one; Path.resolve raises where links run in a circle
+    place = temporary_name(target)  # whole before it gets its name
     shutil.rmtree(place, ignore_errors=True)
     try:
         with counting_bar("rendering") as progress:
             export_vspw(place, seeds[:clips], frames, height_width, SPLIT_LISTS[split], progress)
         if predictions:
             _predict(place)
-        _publish(place, out)
+        _publish(place, target)
     finally:
         shutil.rmtree(place, ignore_errors=True)
     print(f"data set     {out} ({clips} clips of {frames} frames, split {SPLIT_LISTS[split]})")
@@ -79,6 +81,8 @@ def _parse_size(text: str) -> tuple[int, int]:
 def _check_out(out: Path, overwrite: bool) -> None:
     """Refuse a folder that is in use, and one that `--overwrite` must not delete."""
     if not out.exists():
+        if out.is_symlink():
+            raise RunError(f"{out} is a link that leads nowhere; mend or delete it, or choose another --out")
         return
     if not out.is_dir():
         raise RunError(f"{out} is a file, expected a folder to write into; choose another --out")
@@ -129,11 +133,13 @@ def _publish(place: Path, out: Path) -> None:
     """Give the whole data set its name; what was there goes when the new one is in place."""
     from ..files import temporary_name, write_error
 
-    old = temporary_name(out.resolve().with_name(f"{out.resolve().name}.old"))
+    old = temporary_name(out.with_name(f"{out.name}.old"))
     try:
         if out.exists():
             out.rename(old)
         place.rename(out)
     except OSError as error:
+        if old.exists():
+            old.rename(out)
         raise write_error(out, error) from error
     shutil.rmtree(old, ignore_errors=True)

@@ -20,6 +20,7 @@ from .vipseg import NO_TEST_MASKS, VipsegDataset, find_vipseg
 SPLITS: Final = ("train", "val", "test")
 VIDEOS_FILE: Final = "videos.json"
 RUN_FILE: Final = "run.json"
+MAX_FRAME_RATE: Final = 1e6  # ours: what is above, or not finite, is no rate
 PICTURE_SUFFIXES: Final = (".jpg", ".jpeg", ".png")
 LAYOUTS: Final = (
     "ROOT/data/<video>/{origin,mask}/ (VSPW), ROOT/<video>/{origin,mask}/, ROOT/<video>/<frame>.png with "
@@ -238,7 +239,7 @@ def read_video_facts(root: Path) -> dict[str, dict[str, Any]]:
     try:
         content = json.loads(path.read_text(encoding="utf-8-sig"))
         return {str(name): dict(facts) for name, facts in content.items()}
-    except (OSError, ValueError, TypeError, AttributeError) as error:
+    except (OSError, ValueError, TypeError, AttributeError, RecursionError) as error:
         raise LabelError(
             f'{path} cannot be read ({error}); expected {{"VIDEO": {{"fps": 15, "frames": 51}}}}'
         ) from error
@@ -247,7 +248,11 @@ def read_video_facts(root: Path) -> dict[str, dict[str, Any]]:
 def _frame_rates(root: Path) -> dict[str, float]:
     facts = read_video_facts(root)
     rates = {name: entry.get("fps") for name, entry in facts.items()}
-    return {name: float(rate) for name, rate in rates.items() if isinstance(rate, int | float) and rate > 0}
+    return {
+        name: float(rate)
+        for name, rate in rates.items()
+        if isinstance(rate, int | float) and 0 < rate <= MAX_FRAME_RATE
+    }
 
 
 def _run_folder(root: Path, given: LabelSpace | None) -> Dataset:
@@ -255,7 +260,7 @@ def _run_folder(root: Path, given: LabelSpace | None) -> Dataset:
     try:
         content = json.loads((root / RUN_FILE).read_text(encoding="utf-8"))
         own = given or LabelSpace.from_dict(content["label_set"])
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError, LabelError) as error:
         raise LabelError(f"{root / RUN_FILE} cannot be read as that of a run ({error!r})") from error
     folders = {folder.name: VideoFolders(None, folder) for folder in subfolders(root / "labels")}
     if not folders:

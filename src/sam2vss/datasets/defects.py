@@ -24,34 +24,29 @@ class Defect:
 
 
 def find_defect(path: Path) -> Defect | None:
-    """Look at a picture's size, head and last bytes, without decoding it; None if they look right.
-
-    Raises:
-        OSError: If the file cannot be opened.
-    """
-    size = path.stat().st_size
-    if not size:
-        return Defect("is not an image (0 bytes)", _way_to_mend(path))
-    with path.open("rb") as file:
-        head = file.read(len(_LFS_HEAD))
-        if size < _LFS_MAX_BYTES and head == _LFS_HEAD:
-            return Defect(
-                f"is not an image ({size} bytes) but a Git LFS pointer to one", "run `git lfs pull` where it came from"
-            )
-        if head[:4] == b"\x89PNG":
+    """Look at a picture's size, head and last bytes, without decoding it; None if they look right."""
+    try:
+        size = path.stat().st_size
+        if not size:
+            return Defect("is not an image (0 bytes)", _way_to_mend(path))
+        with path.open("rb") as file:
+            head = file.read(len(_LFS_HEAD))
             file.seek(max(0, size - 64))  # some writers leave a few bytes after the end
-            if _PNG_END not in file.read():
-                return Defect("is a PNG that is cut short", _way_to_mend(path))
+            end = file.read()
+    except OSError as error:  # a folder of that name, a link that leads nowhere, no right to read
+        return Defect(f"cannot be opened ({error.strerror})", "put a picture there that you may read")
+    if size < _LFS_MAX_BYTES and head == _LFS_HEAD:
+        return Defect(
+            f"is not an image ({size} bytes) but a Git LFS pointer to one", "run `git lfs pull` where it came from"
+        )
+    if head[:4] == b"\x89PNG" and _PNG_END not in end:
+        return Defect("is a PNG that is cut short", _way_to_mend(path))
     return None
 
 
 def unreadable(path: Path, reason: object) -> Defect:
     """Say what is wrong with a picture that could not be decoded."""
-    try:
-        found = find_defect(path)
-    except OSError:
-        found = None
-    return found or Defect(f"is damaged or no picture ({reason})", _way_to_mend(path))
+    return find_defect(path) or Defect(f"is damaged or no picture ({reason})", _way_to_mend(path))
 
 
 def _way_to_mend(path: Path) -> str:

@@ -4,6 +4,7 @@ Knows the layouts that label PNGs come in and reads any integer PNG as it is; wh
 set's business (`LabelSpace`).
 """
 
+import os
 import re
 import struct
 from collections.abc import Iterable, Iterator
@@ -53,17 +54,17 @@ def find_label_folders(root: Path) -> LabelFolders:
         what = "is a file, not a folder" if root.exists() else "does not exist"
         raise LabelError(f"label folder {root} {what}; expected {LAYOUTS}")
     if subfolders(root / "labels"):
-        videos = {folder.name: _frames(folder) for folder in subfolders(root / "labels")}
+        videos = {folder.name: find_frames(folder) for folder in subfolders(root / "labels")}
     elif subfolders(root / "data"):
-        videos = {folder.name: _frames(_mask_folder(folder)) for folder in subfolders(root / "data")}
-    elif frames := _frames(_mask_folder(root)):
+        videos = {folder.name: find_frames(_mask_folder(folder)) for folder in subfolders(root / "data")}
+    elif frames := find_frames(_mask_folder(root)):
         below = [folder for folder in subfolders(root) if folder.name not in ("mask", "origin")]
-        if any(_frames(_mask_folder(folder)) for folder in below):
+        if any(find_frames(_mask_folder(folder)) for folder in below):
             raise LabelError(f"{root} holds label PNGs both directly and in folders; expected one of {LAYOUTS}")
         place = root.resolve()
         videos = {(place.parent if place.name == "mask" else place).name: frames}
     else:
-        found = {folder.name: _frames(_mask_folder(folder)) for folder in subfolders(root)}
+        found = {folder.name: find_frames(_mask_folder(folder)) for folder in subfolders(root)}
         videos = {name: frames for name, frames in found.items() if frames}
     if not any(videos.values()):
         others = sorted({path.suffix or path.name for path in root.rglob("*") if path.is_file()})
@@ -120,6 +121,11 @@ def _opened(path: Path) -> Iterator[Image.Image]:
     """Open a picture, or raise a `LabelError` that says what is wrong with the file and how to mend it."""
     try:
         with Image.open(path) as image:
+            if image.format not in ("PNG", "TIFF"):  # JPEG changes class numbers, and a GIF has its own order of them
+                raise LabelError(
+                    f"{path} is a {image.format} picture under the name of a PNG, expected class numbers without loss: "
+                    "write it again as PNG from the labels themselves"
+                )
             yield image
     except FileNotFoundError as error:
         raise LabelError(f"label file {path} does not exist") from error
@@ -140,11 +146,18 @@ def _grey_bits(path: Path) -> int:
 
 
 def subfolders(folder: Path) -> list[Path]:
-    """Return the visible folders in a folder, in natural order; none where there is no such folder."""
+    """Return the visible folders in a folder, in natural order; none where there is no such folder.
+
+    Raises:
+        LabelError: If a link leads nowhere: it may have been a video, which would be left out in silence.
+    """
     if not folder.is_dir():
         return []
-    found = (path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
-    return sorted(found, key=lambda path: natural_key(path.name))
+    entries = [path for path in folder.iterdir() if not path.name.startswith(".")]
+    broken = next((path for path in entries if path.is_symlink() and not path.exists() and not path.suffix), None)
+    if broken is not None:
+        raise LabelError(f"{broken} is a link that leads nowhere (to {os.readlink(broken)}): mend it, or delete it")
+    return sorted((path for path in entries if path.is_dir()), key=lambda path: natural_key(path.name))
 
 
 def _mask_folder(video: Path) -> Path:
@@ -152,7 +165,12 @@ def _mask_folder(video: Path) -> Path:
     return video / "mask" if (video / "mask").is_dir() else video
 
 
-def _frames(folder: Path) -> dict[str, Path]:
+def find_frames(folder: Path) -> dict[str, Path]:
+    """List the label PNGs of one folder by frame, in natural order; hidden files are no frames.
+
+    Raises:
+        LabelError: If two files have the same stem.
+    """
     files = [path for path in folder.iterdir() if path.suffix.lower() == ".png" and not path.name.startswith(".")]
     _check_distinct(files)
     return {path.stem: path for path in sorted(files, key=lambda path: natural_key(path.stem))}

@@ -158,7 +158,7 @@ def _segments(entries: Any, where: str) -> FrameSegments:
     listed: dict[int, tuple[int, bool]] = {}
     for entry in entries:
         segment_id, category = _integer(entry["id"]), _integer(entry["category_id"])
-        found = (category, bool(entry.get("iscrowd", 0)))
+        found = (category, _flag(entry.get("iscrowd", 0)))
         if not 1 <= segment_id <= MAX_SEGMENT_ID:
             raise LabelError(f"{where} lists segment {segment_id}, expected 1..{MAX_SEGMENT_ID} (0 is void)")
         if listed.setdefault(segment_id, found) != found:
@@ -214,6 +214,12 @@ def _label_space(categories: Any, name: str) -> LabelSpace:
 
 def _stem(file_name: Any) -> str:
     return check_name(PurePath(check_name(file_name, "the frame")).stem, "the frame")
+
+
+def _flag(value: Any) -> bool:
+    if value not in (0, 1):
+        raise TypeError(f"found iscrowd {value!r}, expected 0 or 1")
+    return bool(value)
 
 
 def _integer(value: Any) -> int:

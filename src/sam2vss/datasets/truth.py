@@ -18,16 +18,13 @@ class TruthReader:
         is_panoptic: Whether they hold VIPSeg's panoptic codes.
 
     Attributes:
-        other_void_ids: Values that stand for the void ids after the first. VSPW stores void as 0 and as 255, and its
-            scripts take the two for different labels when they look for pixels whose truth stays the same. Where there
-            is no room for a value beside the classes, the void ids stay one.
+        other_void_ids: Values that stand for the void ids after the first, see `other_void_values`.
     """
 
     def __init__(self, label_space: LabelSpace, is_panoptic: bool = False) -> None:
         self._label_space = label_space
         self._is_panoptic = is_panoptic
-        room = range(label_space.ignore_index - 1, label_space.num_classes - 1, -1)
-        other_void = dict(zip(label_space.raw_void[1:], room, strict=False))
+        other_void = other_void_values(label_space)
         self.other_void_ids = tuple(other_void.values())
         self._table = np.full(WIDE_IGNORE_INDEX + 1, label_space.ignore_index, label_space.dtype)
         self._table[list(label_space.raw_ids)] = np.arange(label_space.num_classes)
@@ -47,6 +44,16 @@ class TruthReader:
         if look_up(self._is_stranger, raw).any():
             self._label_space.from_raw(raw, what=str(path))  # raises, and says which numbers
         return look_up(self._table, raw)
+
+
+def other_void_values(label_space: LabelSpace) -> dict[int, int]:
+    """Give every void id but the first a value of its own, counting down from the ignore index.
+
+    VSPW stores void as 0 and as 255, and its scripts take the two for different labels when they look for pixels whose
+    truth stays the same. Where there is no room for a value beside the classes, the void ids stay one.
+    """
+    room = range(label_space.ignore_index - 1, label_space.num_classes - 1, -1)
+    return dict(zip(label_space.raw_void[1:], room, strict=False))
 
 
 def look_up(table: np.ndarray, ids: np.ndarray) -> np.ndarray:

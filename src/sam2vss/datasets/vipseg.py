@@ -170,7 +170,7 @@ def find_category_difference(root: Path) -> str | None:
             (int(entry["id"]) + 1, str(entry["name"]), "thing" if entry["isthing"] else "stuff")
             for entry in json.loads(path.read_text("utf-8"))
         ]
-    except (OSError, ValueError, TypeError, KeyError) as error:
+    except (OSError, ValueError, TypeError, KeyError, OverflowError, RecursionError) as error:
         raise LabelError(
             f'{path} is no list of categories such as {{"id": 0, "name": "wall", ...}}: {error}'
         ) from error

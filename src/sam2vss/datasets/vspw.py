@@ -40,7 +40,7 @@ def find_class_list_difference(root: Path, label_space: LabelSpace) -> str | Non
         return None
     try:
         listed: Mapping[str, int] = {name: int(raw_id) for name, raw_id in json.loads(path.read_text("utf-8")).items()}
-    except (OSError, ValueError, TypeError, AttributeError) as error:
+    except (OSError, ValueError, TypeError, AttributeError, OverflowError, RecursionError) as error:
         raise LabelError(f'{path} is no list of classes such as {{"wall": "1", ...}}: {error}') from error
     ours = dict(zip(label_space.names, label_space.raw_ids, strict=True))
     for name, raw_id in listed.items():

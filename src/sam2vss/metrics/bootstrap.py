@@ -113,7 +113,8 @@ def paired_bootstraps(
     """
     _check_same_clips(base_counts, refined_counts)
     base = _ClipSums(base_counts, statistics, n, protocol)
-    refined = _ClipSums(refined_counts, statistics, n, protocol)
+    in_order = {clip: refined_counts[clip] for clip in base_counts}  # pairs are clips of one name, in whatever order
+    refined = _ClipSums(in_order, statistics, n, protocol)
     draws = _resample(refined, base, seed, n) if len(base.clips) > 1 else {}
     differences = {}
     for name in statistics:

@@ -167,11 +167,8 @@ class Sam2Tracker:
         way.begin(self._encode(frame), masks, rows)
 
     def _propagator(self) -> Propagator:
-        if self.mode == "exact":
-            return MemoryPropagator(self.network, self.chunk)
-        if self.mode == "prompt":
-            by_clicks = PromptPropagator.by_clicks(self.network, self.chunk)
-            return by_clicks if self.knows_clicks_only else PromptPropagator(self.network, self.chunk)
+        if self.mode != "fast":
+            return choose_propagator(self.network, self.mode, self.chunk, self.knows_clicks_only)
         finder = self.finder
         return FrameMatcher(
             self.network,
@@ -192,6 +189,14 @@ class Sam2Tracker:
     def _tick(self) -> None:
         if self.on_frame is not None:
             self.on_frame()
+
+
+def choose_propagator(network: Sam2Network, mode: str, chunk: int, knows_clicks_only: bool) -> Propagator:
+    """Return what follows objects that do not see one another: modes exact and prompt; see `Sam2Tracker`."""
+    if mode == "exact":
+        return MemoryPropagator(network, chunk)
+    assert mode == "prompt", mode
+    return PromptPropagator.by_clicks(network, chunk) if knows_clicks_only else PromptPropagator(network, chunk)
 
 
 def chunk_for(network: Sam2Network) -> int:

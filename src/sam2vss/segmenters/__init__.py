@@ -15,9 +15,10 @@ from ..types import BaseLabels, Frame, LabelSpace
 from .stored import StoredLabels
 
 if TYPE_CHECKING:
+    from ..hub import ModelLocation
     from .hub_models import HubSegmenter
 
-__all__ = ["ModelLabels", "StoredLabels", "load_segmenter"]
+__all__ = ["ModelLabels", "StoredLabels", "find_segmenter", "load_segmenter"]
 
 
 class ModelLabels:
@@ -57,6 +58,17 @@ class ModelLabels:
 
     def finish(self, clip_name: str, num_frames: int) -> None:
         """Accept any length."""
+
+
+def find_segmenter(name: str) -> "ModelLocation":
+    """Find a segmentation model's files by name, as `load_segmenter` does, without loading it.
+
+    Raises:
+        WeightsError: If it cannot be had.
+    """
+    from .hub_models import find_model
+
+    return find_model(name)
 
 
 def load_segmenter(

@@ -74,7 +74,7 @@ class HubSegmenter:
         batch_size: int | None = None,
     ) -> "HubSegmenter":
         """Load a model by name, hub id or local folder; see `load_segmenter` for the arguments and errors."""
-        location = resolve_model(name_or_path, SEGMENTER_NAMES, revision=revision, needs_one_of=CONFIG_FILES)
+        location = find_model(name_or_path, revision)
         return cls.from_location(location, device, dtype, want_probabilities=want_probabilities, batch_size=batch_size)
 
     @classmethod
@@ -190,6 +190,11 @@ class HubSegmenter:
         if grid is not None:
             masks = functional.interpolate(masks, grid, mode="bilinear", align_corners=False)
         return torch.einsum("bqc,bqhw->bchw", classes.softmax(-1)[..., :-1], masks.sigmoid())  # the last one is "none"
+
+
+def find_model(name_or_path: str, revision: str | None = None) -> ModelLocation:
+    """Find a model's files by name, hub id or local folder; see `find_segmenter`."""
+    return resolve_model(name_or_path, SEGMENTER_NAMES, revision=revision, needs_one_of=CONFIG_FILES)
 
 
 def argmax_at_size(scores: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:

@@ -8,7 +8,7 @@ from typing import Final
 import numpy as np
 
 from ..artifacts import RunFolder
-from ..datasets.folders import natural_key
+from ..datasets.folders import LabelFolders, natural_key
 from ..errors import MissingPredictionsError, ShapeError
 from ..files import safe_name
 from ..images import read_label_map
@@ -23,7 +23,7 @@ from ..voting import count_frame_votes
 from .flows import DIS, FlowMethod
 from .frames import find_frames, labelled_frames
 from .results import SetStability, Stability
-from .sets import LabelReader, LabelSet, compared_with, line_up
+from .sets import LabelReader, LabelSet, compared_with, line_up, listed
 
 COMPARED: Final = ("flip_rate", "flow_consistency", "flow_agreement")  # scores whose differences are shown
 COMPARED_SWITCHES: Final = ("switch_rate", "switching_masklets")
@@ -78,7 +78,7 @@ def measure_stability(
     """
     sets = line_up(sets, only)
     clips = {} if flow is None else find_frames(sets, frames)
-    warnings: list[str] = []
+    warnings = _notes_on_short_clips(sets[0].files)
     readers = [LabelReader(one.label_space) for one in sets]
     counters = [StabilityMetrics(one.label_space.num_classes, flow.name if flow else "") for one in sets]
     twins = _first_twins(sets)
@@ -115,6 +115,13 @@ def measure_stability(
             scored = _with_differences(scored, gathered[partner], shown, has_same_masklets)
         found.append(scored)
     return Stability(tuple(found), flow.name if flow else "", checks_occlusion, tuple(warnings))
+
+
+def _notes_on_short_clips(files: LabelFolders) -> list[str]:
+    single = [clip for clip, names in files.items() if len(names) == 1]
+    if not single:
+        return []
+    return [f"{len(single)} of {len(files)} clips have one frame, which says nothing of steadiness ({listed(single)})"]
 
 
 def _first_twins(sets: Sequence[LabelSet]) -> dict[int, int]:

@@ -82,6 +82,8 @@ def line_up(sets: Sequence[LabelSet], only: Collection[str] | None = None) -> li
     """
     if not sets:
         raise SettingsError("no labels were given, expected at least one folder")
+    names = _distinct([one.name for one in sets])
+    sets = [replace(one, name=name) for one, name in zip(sets, names, strict=True)]
     first = sets[0]
     for other in sets[1:]:
         if other.label_space.names != first.label_space.names:
@@ -100,8 +102,7 @@ def line_up(sets: Sequence[LabelSet], only: Collection[str] | None = None) -> li
     for other in sets[1:]:
         _check_same_frames(sets[0], other)
         _check_same_frames(other, sets[0])
-    names = _distinct([one.name for one in sets])
-    return [replace(one, name=name) for one, name in zip(sets, names, strict=True)]
+    return list(sets)
 
 
 def compared_with(sets: Sequence[LabelSet]) -> list[int | None]:

@@ -26,6 +26,7 @@ from ..sections import (
     arrow_of,
     board_notes,
     counted,
+    default_against_base,
     defined_differences,
     describe,
     difference_cell,
@@ -36,6 +37,7 @@ from ..sections import (
     percent,
     published_sources,
     setting_text,
+    shows_difference,
     true_minus,
 )
 from .details import class_parts, clip_parts
@@ -122,11 +124,14 @@ def _summary(board: Scoreboard) -> str:
         return ""
     name = board.statistics[0]
     if board.axes:
-        found = [row for row in board.rows if name in row.differences]
+        default = default_against_base(board)
+        found = [row for row in board.rows if name in row.differences and row is not default]
         sure = [row.name for row in found if row.differences[name].excludes_zero]
         listed = f": {', '.join(sure)}" if 0 < len(sure) <= 6 else ""
         points = f"{len(sure)} of {counted(len(found), 'point')}"
-        return f"{points} differ from the default in {name} by an interval that leaves out zero{listed}."
+        gain = true_minus(difference_text(default.differences.get(name))) if default else ""
+        first = f"The default differs from the base labels in {name} by {gain}. " if default else ""
+        return f"{first}{points} differ from the default in {name} by an interval that leaves out zero{listed}."
     sentences = [
         f"{row.name}: {name} {percent(base.scores.get(name))} \N{RIGHTWARDS ARROW} "
         f"{percent(row.scores.get(name))} %, {true_minus(difference_text(row.differences[name]))}."
@@ -184,7 +189,8 @@ def _score_lines(board: Scoreboard, section: Section, entry: Entry) -> Iterator[
         text = percent(row.scores.get(name))
         text = f"<b>{text}</b>" if entry.label in section.best(name) else text
         found = row.differences.get(name)
-        cells.append(text if found is None or entry.is_default else text + _difference(board, name, found))
+        shown = found if shows_difference(board, entry) else None
+        cells.append(text if shown is None else text + _difference(board, name, shown))
     took = [f"{fact_text(row.facts, name)}{unit}" for name, unit in _FACT_UNITS.items() if name in row.facts]
     notes = ["default"] * entry.is_default + took
     small = f'<small class="same">{", ".join(notes)}</small>' if notes else ""
@@ -199,7 +205,9 @@ def _difference(board: Scoreboard, statistic: str, found: PairedDifference) -> s
     """Return a difference in small print, coloured only where its interval leaves out zero."""
     is_gain = (found.difference > 0) != (statistic in LOWER_IS_BETTER)
     kind = ("good" if is_gain else "bad") if found.excludes_zero else "same" if found.interval else "same alone"
-    return f'<small class="{kind}">{true_minus(difference_cell(board, found))}</small>'
+    number, opening, interval = true_minus(difference_cell(board, found)).partition(" [")
+    sure = f" <span>[{interval}</span>" if opening else ""  # goes below the number where columns are many
+    return f'<small class="{kind}">{number}{sure}</small>'
 
 
 # ---- how it was made
