@@ -616,7 +616,7 @@ def test_masklets_beyond_the_limit_are_left_out_by_whole_windows(
 
 
 def test_a_folder_that_is_no_run_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(RunError, match=r"holds no run\.json.*sam2vss refine --out"):
+    with pytest.raises(RunError, match=r"holds no run\.json.*sam2vss refine"):
         write_report(tmp_path)
 
 

@@ -72,7 +72,7 @@ def read_run(run_dir: Path) -> RunRecord:
     if not os.path.isfile(run_dir / "run.json"):  # Path.is_file raises for names that are too long
         raise RunError(
             f"{run_dir} is not a run folder: it holds no run.json. "
-            "Pass a folder written by `sam2vss refine --out` or `sam2vss demo`."
+            "Pass a folder written by `sam2vss refine`, `demo`, `bench` or `ablate`."
         )
     info = _read_json(run_dir / "run.json")
     if not is_ours(info):

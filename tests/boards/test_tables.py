@@ -132,6 +132,7 @@ def test_the_caption_names_what_differences_are_against_and_the_clips():
         "Differences from the base in percentage points; 95 % intervals of a paired bootstrap over 6 clips"
     )
     assert differences_caption(ABLATION).startswith("Differences from default in percentage points; 95 %")
+    assert differences_caption(bench_board(clips=5)).endswith("over 5 clips (so few that they are too narrow)")
     assert differences_caption(ONE_CLIP) == "Differences from the base in percentage points; 1 clip, no interval"
 
 

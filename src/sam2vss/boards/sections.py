@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from ..metrics import PairedDifference
+from ..metrics import FEW_CLIPS, PairedDifference
 from .scoreboard import Axis, BoardRow, Scoreboard, Setting
 
 UNDEFINED: Final = "\N{EN DASH}"
@@ -209,6 +209,7 @@ def differences_caption(board: Scoreboard) -> str:
         sure = "95 % intervals of a paired bootstrap over clips"
     else:
         sure = f"95 % intervals of a paired bootstrap over {clips} clips"
+        sure += " (so few that they are too narrow)" if clips < FEW_CLIPS else ""
     return f"Differences from {source} in percentage points; {sure}"
 
 

@@ -30,7 +30,9 @@ def check_data(root: Path, /, *, split: str | None = None, deep: Flag = False, l
         findings = check_dataset(root, split, deep, label_set, progress)
     classes = "unknown" if dataset.label_space is None else str(dataset.label_space.num_classes)
     facts = {"data set": dataset.name, "folder": str(root), "videos": str(len(dataset.folders)), "classes": classes}
-    facts |= {f"split {name}": f"{len(videos)} videos" for name, videos in dataset.splits.items()}
+    facts |= {
+        f"split {name}": f"{len(videos)} video" + "s" * (len(videos) != 1) for name, videos in dataset.splits.items()
+    }
     _print_texts([*facts.items(), *(("note", note) for note in dataset.notes)])
     lines = []
     for found in findings:

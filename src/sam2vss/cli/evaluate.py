@@ -92,6 +92,7 @@ def evaluate(
     from ..console import print_problem
     from ..datasets.predictions import PredictionForm
     from ..evaluate import compare, evaluate_folders
+    from ..metrics import FEW_CLIPS
 
     if not 1 <= bootstrap <= MAX_BOOTSTRAP:
         raise SettingsError(f"--bootstrap must be 1 to {MAX_BOOTSTRAP}, found {bootstrap}")
@@ -99,6 +100,8 @@ def evaluate(
     for folder in (truth, *folders):
         if folder.is_symlink() and not folder.exists():  # Path.resolve raises where links run in a circle
             raise SettingsError(f"{folder} is a link that leads nowhere: mend it, or name another folder")
+        if not folder.exists():
+            raise SettingsError(f"{folder} does not exist; expected a folder of label maps")
         refuse_shards(folder)
     names = _distinct_names(folders)
     space = _truth_label_space(truth, label_set)
@@ -116,6 +119,8 @@ def evaluate(
         _print_scores(results, differences)
         if base.scores.protocol_fault:
             print_problem(base.scores.protocol_fault)
+        if differences and 1 < base.scores.clips < FEW_CLIPS:
+            print_problem(f"{base.scores.clips} clips are few: intervals over so few clips are too narrow")
         if per_class:
             _print_classes(results)
         for name, result in results.items():

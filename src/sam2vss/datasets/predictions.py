@@ -275,7 +275,8 @@ def _train_ids(label_space: LabelSpace, stored: LabelSpace) -> np.ndarray:
         absent = [name for name in label_space.names if name not in stored.names]
         raise LabelError(
             f"predictions have {stored.num_classes} classes, the truth {label_space.num_classes}, and "
-            f"{len(absent)} of its names are not among theirs ({listed(absent)}); give both the same classes"
+            f"{len(absent)} of its names are not among theirs ({listed(absent)}); convert them, or take a "
+            "model that was trained on these classes"
         )
     return np.arange(label_space.num_classes)
 

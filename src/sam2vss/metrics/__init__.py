@@ -1,6 +1,7 @@
 """Scores of video semantic segmentation: pure counting and formulas, no files and no models."""
 
 from .bootstrap import (
+    FEW_CLIPS,
     PairedDifference,
     ScoreInterval,
     paired_bootstrap,
@@ -18,6 +19,7 @@ from .stability import StabilityMetrics
 from .video import VideoSegMetrics
 
 __all__ = [
+    "FEW_CLIPS",
     "PANOPTIC_PROTOCOLS",
     "PROTOCOLS",
     "BoundaryReadings",

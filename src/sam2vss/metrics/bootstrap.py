@@ -18,6 +18,7 @@ from .protocols import find_protocol
 from .statistics import Statistic, Summands, find_statistics
 
 CONFIDENCE: Final = 0.95
+FEW_CLIPS: Final = 6  # ours: below it such intervals hold the true value far less often, docs/evaluation.md
 DRAWS_AT_ONCE: Final = 500  # bounds the memory: (draws, 4 C) sums for the widest score
 
 
