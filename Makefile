@@ -10,7 +10,7 @@ demo: $(VENV)/.run
 	$(BIN)/sam2vss demo
 
 test: $(VENV)/.dev
-	$(BIN)/pytest
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist loadfile
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check

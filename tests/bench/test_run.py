@@ -16,6 +16,7 @@ from sam2vss.bench import plan_bench, run_bench
 from sam2vss.bench import rows as rows_module
 from sam2vss.bench import scoring as scoring_module
 from sam2vss.boards.scoreboard import HEADLINE, Scoreboard
+from sam2vss.console import stdout
 from sam2vss.datasets.synthetic import LABEL_SPACE, VALIDATION_SEEDS, export_vspw
 from sam2vss.errors import LabelError, RunError, SettingsError, ShapeError
 from sam2vss.evaluate import evaluate_folders
@@ -388,7 +389,7 @@ def raise_label_error(row, base):
 
 
 def test_a_dry_run_says_what_would_be_run_and_writes_nothing(tmp_path, capsys, monkeypatch):
-    monkeypatch.setenv("COLUMNS", "200")
+    monkeypatch.setattr(stdout, "_width", 200)
     write_data(tmp_path / "data")
     write_predictions(tmp_path / "noisy")
     assert cli.run(bench_words(tmp_path, "--rows", "flow", "superpixel", "--dry-run")) == 0

@@ -8,6 +8,7 @@ import pytest
 
 import toy
 from sam2vss import cli
+from sam2vss.console import stdout
 from sam2vss.media import find_clips
 
 LABEL_SET = {"name": "toy", "ignore_index": 255, "classes": toy.CLASSES.to_dict()["classes"]}
@@ -23,7 +24,7 @@ class Answer:
 @pytest.fixture
 def stability(capsys, monkeypatch):
     """Runs `sam2vss stability ...` in this process, on a wide screen."""
-    monkeypatch.setenv("COLUMNS", "200")
+    monkeypatch.setattr(stdout, "_width", 200)
 
     def run(*words: object) -> Answer:
         capsys.readouterr()
