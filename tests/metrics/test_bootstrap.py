@@ -106,17 +106,24 @@ def test_a_difference_can_be_taken_of_every_score():
 
 def test_equal_predictions_differ_by_exactly_nothing():
     same = paired_bootstrap(counts(0, 0.5), counts(0, 0.5), "mIoU")
-    assert (same.difference, same.interval, same.excludes_zero) == (0, (0, 0), False)
+    assert (same.difference, same.interval, same.is_clear) == (0, (0, 0), False)
 
 
-def test_a_clear_gain_excludes_zero_and_a_loss_too():
-    worse, better = counts(0, 0.6), counts(0, 0.1)
+def test_a_clear_gain_is_clear_and_a_loss_too():
+    worse, better = counts(0, 0.6, num_clips=6), counts(0, 0.1, num_clips=6)
     gain, loss = paired_bootstrap(worse, better), paired_bootstrap(better, worse)
-    assert gain.excludes_zero
+    assert gain.is_clear
     assert gain.interval is not None
     assert 0 < gain.interval[0] <= gain.difference <= gain.interval[1]
-    assert loss.excludes_zero
+    assert loss.is_clear
     assert loss.difference == -gain.difference
+
+
+def test_a_gain_over_few_clips_is_not_clear_whatever_its_interval():
+    gain = paired_bootstrap(counts(0, 0.6), counts(0, 0.1))  # 5 clips
+    assert gain.interval is not None
+    assert gain.interval[0] > 0
+    assert not gain.is_clear
 
 
 def test_the_same_seed_gives_the_same_interval():
@@ -129,7 +136,7 @@ def test_one_clip_has_a_difference_but_no_interval_and_says_so():
     found = paired_bootstrap(counts(0, 0.5, num_clips=1), counts(0, 0.0, num_clips=1))
     assert found.difference > 0
     assert found.interval is None
-    assert not found.excludes_zero
+    assert not found.is_clear
     assert str(found).endswith("(1 clip, no interval)")
 
 

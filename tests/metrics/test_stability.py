@@ -347,9 +347,9 @@ def test_the_interval_comes_from_sums_over_drawn_clips(statistic: str):
     assert (found.clips, found.resamples) == (4, 40)
 
 
-def test_less_noise_is_a_gain_that_excludes_zero():
-    gain = stability_bootstrap(made_up(0, 0.8).counts, made_up(0, 0.05).counts, "flow_agreement")
-    assert gain.excludes_zero
+def test_less_noise_is_a_gain_that_is_clear():
+    gain = stability_bootstrap(made_up(0, 0.8, 6).counts, made_up(0, 0.05, 6).counts, "flow_agreement")
+    assert gain.is_clear
     assert gain.difference > 0
 
 

@@ -66,9 +66,11 @@ class PairedDifference:
     resamples: int
 
     @property
-    def excludes_zero(self) -> bool:
-        """Whether the interval exists and lies on one side of zero."""
-        return self.interval is not None and (self.interval[0] > 0 or self.interval[1] < 0)
+    def is_clear(self) -> bool:
+        """Whether the interval lies on one side of zero and rests on enough clips to be believed."""
+        if self.interval is None or self.clips < FEW_CLIPS:
+            return False
+        return self.interval[0] > 0 or self.interval[1] < 0
 
     def __str__(self) -> str:
         """Say it in percentage points, e.g. "+1.20 [+0.40, +2.10], 20 clips"."""

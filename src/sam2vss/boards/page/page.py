@@ -126,7 +126,7 @@ def _summary(board: Scoreboard) -> str:
     if board.axes:
         default = default_against_base(board)
         found = [row for row in board.rows if name in row.differences and row is not default]
-        sure = [row.name for row in found if row.differences[name].excludes_zero]
+        sure = [row.name for row in found if row.differences[name].is_clear]
         listed = f": {', '.join(sure)}" if 0 < len(sure) <= 6 else ""
         points = f"{len(sure)} of {counted(len(found), 'point')}"
         gain = true_minus(difference_text(default.differences.get(name))) if default else ""
@@ -204,7 +204,7 @@ def _score_lines(board: Scoreboard, section: Section, entry: Entry) -> Iterator[
 def _difference(board: Scoreboard, statistic: str, found: PairedDifference) -> str:
     """Return a difference in small print, coloured only where its interval leaves out zero."""
     is_gain = (found.difference > 0) != (statistic in LOWER_IS_BETTER)
-    kind = ("good" if is_gain else "bad") if found.excludes_zero else "same" if found.interval else "same alone"
+    kind = ("good" if is_gain else "bad") if found.is_clear else "same" if found.interval else "same alone"
     number, opening, interval = true_minus(difference_cell(board, found)).partition(" [")
     sure = f" <span>[{interval}</span>" if opening else ""  # goes below the number where columns are many
     return f'<small class="{kind}">{number}{sure}</small>'

@@ -42,7 +42,7 @@ def _whisker(panel: "Axes", row: BoardRow, statistic: str, y: float) -> None:
     color = COLORS[row.kind]
     if found.interval is not None:
         panel.plot([100 * end for end in found.interval], [y, y], color=color, linewidth=1.6, solid_capstyle="butt")
-    face = color if found.excludes_zero else "white"
+    face = color if found.is_clear else "white"
     panel.plot(100 * found.difference, y, MARKERS[row.kind], color=color, markerfacecolor=face, markersize=5)
 
 
