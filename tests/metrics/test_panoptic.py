@@ -321,7 +321,7 @@ def test_memory_does_not_grow_with_the_length_of_a_clip():
     clip = MADE_UP["street"]["b"]
     for _ in range(20):
         metrics.update(*clip.arrays(), clip="long")
-    counter = metrics._open
+    counter = metrics._clips._open
     assert counter is not None
     assert counter.frames == 180
     assert len(counter._last) == 8

@@ -1,11 +1,13 @@
 """Scores of panoptic video segmentation, STQ and VPQ, from one pass over the frames."""
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
 
 from ..errors import LabelError, SettingsError, ShapeError
+from .clip_store import ClipStore
 from .panoptic_scores import (
     VPQ_WINDOWS,
     PanopticClassScore,
@@ -64,9 +66,7 @@ class PanopticMetrics:
             raise SettingsError(f"windows must be frame counts in 1..{MAX_VPQ_WINDOW}, found {list(windows)}")
         self._is_thing = np.array(is_thing, bool)
         self._ignore_index = int(ignore_index)
-        self._closed: dict[str, PanopticCounts] = {}
-        self._open: TubeCounter | None = None
-        self._open_clip = ""
+        self._clips: ClipStore[TubeCounter, PanopticCounts] = ClipStore(_counts_of)
         self._size: tuple[int, ...] = ()
 
     @property
@@ -80,10 +80,7 @@ class PanopticMetrics:
     @property
     def counts(self) -> dict[str, PanopticCounts]:
         """Counts of every clip so far, the open one included, in order of arrival."""
-        counts = dict(self._closed)
-        if self._open:
-            counts[self._open_clip] = _counts_of(self._open)
-        return counts
+        return self._clips.counts
 
     def update(
         self,
@@ -117,7 +114,7 @@ class PanopticMetrics:
         for plane in planes:
             if plane.dtype.kind not in "bui":
                 raise LabelError(f"classes and instances must be integers, found {plane.dtype}")
-        counter = self._open_counter(clip)
+        counter = self._clips.counter_of(clip, partial(TubeCounter, self._is_thing, self._windows))
         if counter.frames and self._size != shape[-2:]:
             raise ShapeError(f"frame {counter.frames} of clip {clip!r} is {shape[-2:]}, frames before {self._size}")
         self._size = shape[-2:]
@@ -151,7 +148,7 @@ class PanopticMetrics:
 
     def reset(self) -> None:
         """Forget everything that was counted."""
-        self._closed, self._open = {}, None
+        self._clips.replace({})
 
     def merge(self, other: "PanopticMetrics") -> None:
         """Take over the clips of another counter, e.g. another process's; both must have counted different clips.
@@ -162,14 +159,7 @@ class PanopticMetrics:
             SettingsError: If the two were made with different arguments or share a clip.
         """
         self._check_same(other._is_thing.tolist(), other._ignore_index, other._windows)
-        theirs = other.counts
-        shared = sorted(self.counts.keys() & theirs.keys())
-        if shared:
-            raise SettingsError(
-                f"{len(shared)} clips were counted on both sides (first: {shared[0]!r}); share out whole clips, "
-                "not frames, and give every clip its own name"
-            )
-        self._closed |= theirs
+        self._clips.add(other.counts)
 
     def state_dict(self) -> dict[str, Any]:
         """Return the counts as plain containers of numbers and arrays; the open clip counts as finished."""
@@ -187,24 +177,7 @@ class PanopticMetrics:
             SettingsError: If the state was made with other arguments.
         """
         self._check_same(state["is_thing"], state["ignore_index"], tuple(state["windows"]))
-        self.reset()
-        self._closed = {clip: _counts_from(stored) for clip, stored in state["clips"].items()}
-
-    def _open_counter(self, clip: str) -> TubeCounter:
-        if self._open is None or clip != self._open_clip:
-            if clip in self._closed:
-                raise SettingsError(
-                    f"clip {clip!r} was already closed; its frames must come one after the other, "
-                    "and clips need different names"
-                )
-            self._close()
-            self._open, self._open_clip = TubeCounter(self._is_thing, self._windows), clip
-        return self._open
-
-    def _close(self) -> None:
-        if self._open:
-            self._closed[self._open_clip] = _counts_of(self._open)
-            self._open = None
+        self._clips.replace({clip: _counts_from(stored) for clip, stored in state["clips"].items()})
 
     def _count(self, counter: TubeCounter, planes: Sequence[np.ndarray], clip: str) -> None:
         starts = run_starts(planes)

@@ -12,11 +12,13 @@ they say how much labels flicker, not how good they are.
 
 from collections.abc import Mapping
 from dataclasses import asdict
+from functools import partial
 from typing import Any, Final
 
 import numpy as np
 
 from ..errors import LabelError, SettingsError
+from .clip_store import ClipStore
 from .stability_counts import StabilityCounter, StabilityCounts
 from .stability_scores import ClassStability, StabilityScores, score_stability, score_stability_classes
 
@@ -39,9 +41,7 @@ class StabilityMetrics:
             raise SettingsError(f"num_classes must be 1..{MAX_CLASSES}, found {num_classes}")
         self._num_classes = num_classes
         self._flow_name = flow_name
-        self._closed: dict[str, StabilityCounts] = {}
-        self._open: StabilityCounter | None = None
-        self._open_clip = ""
+        self._clips: ClipStore[StabilityCounter, StabilityCounts] = ClipStore(StabilityCounter.counts)
 
     @property
     def num_classes(self) -> int:
@@ -50,10 +50,7 @@ class StabilityMetrics:
     @property
     def counts(self) -> dict[str, StabilityCounts]:
         """Counts of every clip so far, the open one included, in order of arrival."""
-        counts = dict(self._closed)
-        if self._open:
-            counts[self._open_clip] = self._open.counts()
-        return counts
+        return self._clips.counts
 
     def update(
         self,
@@ -83,15 +80,8 @@ class StabilityMetrics:
             raise LabelError(f"labels have dtype {labels.dtype}, expected integer class ids (argmax the logits?)")
         if flow is not None and not self._flow_name:
             raise SettingsError('scores along flow carry its name: pass flow_name, e.g. StabilityMetrics(19, "raft")')
-        if self._open is None or clip != self._open_clip:
-            if clip in self._closed:
-                raise SettingsError(
-                    f"clip {clip!r} was already closed; its frames must come one after the other, "
-                    "and clips need different names"
-                )
-            self._close()
-            self._open, self._open_clip = StabilityCounter(self._num_classes, clip), clip
-        self._open.update(labels, flow, is_seen)
+        counter = self._clips.counter_of(clip, partial(StabilityCounter, self._num_classes, clip))
+        counter.update(labels, flow, is_seen)
 
     def compute(self) -> StabilityScores:
         """Score all clips so far, the open one included."""
@@ -115,11 +105,7 @@ class StabilityMetrics:
             SettingsError: If the two were made with different arguments or share a clip.
         """
         self._check_same(other._num_classes, other._flow_name)
-        theirs = other.counts
-        shared = sorted(self.counts.keys() & theirs.keys())
-        if shared:
-            raise SettingsError(f"{len(shared)} clips were counted on both sides (first: {shared[0]!r})")
-        self._closed |= theirs
+        self._clips.add(other.counts)
 
     def state_dict(self) -> dict[str, Any]:
         """Return the counts as plain containers of integers and arrays; the open clip counts as finished."""
@@ -133,13 +119,7 @@ class StabilityMetrics:
             SettingsError: If the state was made with other arguments.
         """
         self._check_same(state["num_classes"], state["flow_name"])
-        self._open = None
-        self._closed = {clip: StabilityCounts(**counts) for clip, counts in state["clips"].items()}
-
-    def _close(self) -> None:
-        if self._open:
-            self._closed[self._open_clip] = self._open.counts()
-            self._open = None
+        self._clips.replace({clip: StabilityCounts(**counts) for clip, counts in state["clips"].items()})
 
     def _check_same(self, num_classes: int, flow_name: str) -> None:
         if (num_classes, flow_name) != (self._num_classes, self._flow_name):

@@ -1,11 +1,13 @@
 """Scores of video segmentation from one pass over the frames, in memory that does not grow with the clips' length."""
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any, Final, get_args
 
 import numpy as np
 
 from ..errors import LabelError, SettingsError, ShapeError
+from .clip_store import ClipStore
 from .consistency import MAX_WINDOW
 from .counts import BoundaryReadings, ClipCounter, ClipCounts
 from .protocols import find_protocol
@@ -60,9 +62,7 @@ class VideoSegMetrics:
             raise SettingsError(f"windows must be frame counts in 2..{MAX_WINDOW}, found {list(windows)}")
         self._num_classes = num_classes
         self._boundary: BoundaryReadings = boundary
-        self._closed: dict[str, ClipCounts] = {}
-        self._open: ClipCounter | None = None
-        self._open_clip = ""
+        self._clips: ClipStore[ClipCounter, ClipCounts] = ClipStore(ClipCounter.counts)
 
     @property
     def num_classes(self) -> int:
@@ -79,10 +79,7 @@ class VideoSegMetrics:
     @property
     def counts(self) -> dict[str, ClipCounts]:
         """Counts of every clip so far, the open one included, in order of arrival."""
-        counts = dict(self._closed)
-        if self._open:
-            counts[self._open_clip] = self._open.counts()
-        return counts
+        return self._clips.counts
 
     def update(self, pred: np.ndarray, target: np.ndarray, clip: str = "") -> None:
         """Count the next frame or frames of a clip. A new clip name closes the clip before.
@@ -103,17 +100,10 @@ class VideoSegMetrics:
         for name, labels in (("pred", pred), ("target", target)):
             if labels.dtype.kind not in "bui":
                 raise LabelError(f"{name} has dtype {labels.dtype}, expected integer class ids (argmax the logits?)")
-        if self._open is None or clip != self._open_clip:
-            if clip in self._closed:
-                raise SettingsError(
-                    f"clip {clip!r} was already closed; its frames must come one after the other, "
-                    "and clips need different names"
-                )
-            self._close()
-            self._open, self._open_clip = self._new_counter(clip), clip
+        counter = self._clips.counter_of(clip, partial(self._new_counter, clip))
         frames = (target.shape[0] if target.ndim == 3 else 1, *target.shape[-2:])
         for pred_frame, target_frame in zip(pred.reshape(frames), target.reshape(frames), strict=True):
-            self._open.update(pred_frame, target_frame)
+            counter.update(pred_frame, target_frame)
 
     def compute(self, protocol: str = "vspw") -> Scores:
         """Score all clips so far, the open one included.
@@ -145,7 +135,7 @@ class VideoSegMetrics:
 
     def reset(self) -> None:
         """Forget everything that was counted."""
-        self._closed, self._open = {}, None
+        self._clips.replace({})
 
     def merge(self, other: "VideoSegMetrics") -> None:
         """Take over the clips of another counter, e.g. another process's; both must have counted different clips.
@@ -156,14 +146,7 @@ class VideoSegMetrics:
             SettingsError: If the two were made with different arguments or share a clip.
         """
         self._check_same(other._num_classes, other._void_ids, other._windows, other._boundary)
-        theirs = other.counts
-        shared = sorted(self.counts.keys() & theirs.keys())
-        if shared:
-            raise SettingsError(
-                f"{len(shared)} clips were counted on both sides (first: {shared[0]!r}); share out whole clips, "
-                "not frames, and give every clip its own name"
-            )
-        self._closed |= theirs
+        self._clips.add(other.counts)
 
     def state_dict(self) -> dict[str, Any]:
         """Return the counts as plain containers of integers and arrays; the open clip counts as finished."""
@@ -189,16 +172,10 @@ class VideoSegMetrics:
                 "Score the clips again."
             )
         self._check_same(state["num_classes"], tuple(state["void_ids"]), tuple(state["windows"]), state["boundary"])
-        self.reset()
-        self._closed = {clip: ClipCounts(**counts) for clip, counts in state["clips"].items()}
+        self._clips.replace({clip: ClipCounts(**counts) for clip, counts in state["clips"].items()})
 
     def _new_counter(self, clip: str) -> ClipCounter:
         return ClipCounter(self._num_classes, self._windows, self._void_ids, clip, self._boundary)
-
-    def _close(self) -> None:
-        if self._open:
-            self._closed[self._open_clip] = self._open.counts()
-            self._open = None
 
     def _check_same(self, num_classes: int, void_ids: tuple[int, ...], windows: tuple[int, ...], boundary: str) -> None:
         theirs = (num_classes, void_ids, windows, boundary)
