@@ -13,11 +13,12 @@ SOURCE = Path(__file__).resolve().parents[1] / "src" / PACKAGE
 # Who may import whom. A unit is a file or a folder directly under the package; inside a folder all may import each
 # other. A new file is entered here, on the lowest layer that does.
 LOWEST = {"types", "errors", "interfaces", "settings"}
-PURE = LOWEST | {"mask_runs", "voting", "metrics", "flow", "smoothing", "prefetch"}
+PURE = LOWEST | {"mask_runs", "voting", "pooling", "metrics", "flow", "smoothing", "prefetch"}
 FILES = LOWEST | {"versions", "devices", "files", "images", "videos", "media", "hub", "overlay", "masklet_files"}
+FEATURES = {"masklet_features", "describe", "classifiers", "namers"}
 RUN_FOLDER = {"records", "run_info", "run_files", "artifacts"}
 ADAPTERS = RUN_FOLDER | {"segmenters", "trackers", "datasets", "sam2"}
-METHOD = PURE | FILES | ADAPTERS | {"pipeline", "evaluate", "evaluation_tables", "video_counts"}
+METHOD = PURE | FILES | ADAPTERS | FEATURES | {"pipeline", "evaluate", "evaluation_tables", "video_counts"}
 BOARDS = {"boards", "page_tables", "counts_files", "dataset_clips"}
 MAY_IMPORT: dict[str, set[str]] = {
     "types": LOWEST,
@@ -27,6 +28,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     # pure maths: no files, no models
     "mask_runs": LOWEST,
     "voting": LOWEST | {"mask_runs"},
+    "pooling": LOWEST,
     "metrics": LOWEST | {"flow"},
     "flow": LOWEST,
     "smoothing": LOWEST | {"flow"},
@@ -50,6 +52,11 @@ MAY_IMPORT: dict[str, set[str]] = {
     "trackers": FILES | {"flow", "mask_runs"},
     "datasets": FILES,
     "sam2": FILES,
+    # what is known of masklets, and who names them by it
+    "masklet_features": FILES,
+    "describe": PURE | {"masklet_features"},
+    "classifiers": FILES | {"masklet_features", "pooling"},
+    "namers": PURE | FILES | {"masklet_features", "describe", "classifiers"},
     # the method, and what stands on it
     "pipeline": PURE | FILES | RUN_FOLDER,
     "evaluation_tables": LOWEST | {"metrics"},
@@ -68,7 +75,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "dataset_clips": FILES | {"datasets"},
     "bench": METHOD | BOARDS | {"refiner"},
     "ablate": METHOD | BOARDS | {"refiner"},
-    "training": METHOD,
+    "training": METHOD | {"dataset_clips"},
     # what a person meets
     "__init__": METHOD | {"refiner"},
     "console": LOWEST | {"pipeline"},

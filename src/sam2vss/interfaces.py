@@ -8,7 +8,7 @@ from typing import Protocol, runtime_checkable
 
 import numpy as np
 
-from .types import BaseLabels, Frame, LabelSpace, MaskletWindow, WindowContext
+from .types import BaseLabels, Frame, LabelSpace, MaskletWindow, Naming, WindowContext
 
 
 class Segmenter(Protocol):
@@ -88,9 +88,46 @@ class Smoother(Protocol):
         ...
 
 
-class FeatureEncoder(Protocol):
-    """Gives one feature map per frame, for classifiers of masklets (Eq. 3)."""
+class MaskletNamer(Protocol):
+    """Finds the classes of masklets in another way than by the plain vote of base labels (Eq. 2)."""
 
-    def encode(self, frame: np.ndarray) -> np.ndarray:
-        """Return float32 features (D, h, w) of one frame, uint8 RGB (H, W, 3)."""
+    def name_masklets(
+        self, images: np.ndarray, base: BaseLabels, masklets: MaskletWindow, earlier: np.ndarray | None = None
+    ) -> Naming:
+        """Name the masklets of a window.
+
+        Args:
+            images: Frames, uint8 RGB (L, H, W, 3).
+            base: Base labels of the frames; all void where there is no base model.
+            masklets: N masklets over the frames.
+            earlier: (N, C) scores that masklets carried over from earlier windows bring along, zeros for new ones.
+        """
+        ...
+
+
+class FeatureEncoder(Protocol):
+    """Gives feature maps of a frame, for classifiers of masklets (Eq. 3)."""
+
+    @property
+    def name(self) -> str:
+        """What `load_encoder` was asked for."""
+        ...
+
+    @property
+    def fingerprint(self) -> str:
+        """Tells encoders of other weights, levels or preprocessing apart."""
+        ...
+
+    @property
+    def level_names(self) -> tuple[str, ...]:
+        """Names of the maps that `encode` gives."""
+        ...
+
+    @property
+    def channels(self) -> tuple[int, ...]:
+        """D of every level."""
+        ...
+
+    def encode(self, frame: np.ndarray) -> tuple[np.ndarray, ...]:
+        """Return one map a level, float32 (D_k, h_k, w_k), stretched over one frame, uint8 RGB (H, W, 3)."""
         ...

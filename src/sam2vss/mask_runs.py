@@ -182,6 +182,35 @@ def pool_runs(runs: Runs, grid: tuple[int, int], is_counted: np.ndarray | None =
         float64 (N, h, w); entry sums are the mask areas.
     """
     height, width = runs.size
+    return _pool(runs, _bilinear_taps(height, grid[0]), _bilinear_taps(width, grid[1]), grid, is_counted)
+
+
+def pool_areas(runs: Runs, grid: tuple[int, int]) -> np.ndarray:
+    """Return how much of every mask lies in each cell of a grid that is stretched over the frame.
+
+    A pixel on the border of cells counts in each with the share of its area that lies there.
+
+    Args:
+        runs: The masks of one frame of size (H, W).
+        grid: (h, w).
+
+    Returns:
+        Areas in pixels, float64 (N, h, w); entry sums are the mask areas.
+    """
+    height, width = runs.size
+    return _pool(runs, _area_taps(height, grid[0]), _area_taps(width, grid[1]), grid, None)
+
+
+_Taps = tuple[
+    np.ndarray, np.ndarray
+]  # the cells that each pixel of an axis belongs to, int64 (K, P), and their weights
+
+
+def _pool(
+    runs: Runs, row_taps: _Taps, column_taps: _Taps, grid: tuple[int, int], is_counted: np.ndarray | None
+) -> np.ndarray:
+    """Add up the weights of every mask's pixels by cell, float64 (N, h, w)."""
+    height, width = runs.size
     # A value that changes at every column, so that pieces end with their column; the lowest bit says who is counted.
     flat = np.repeat(np.arange(width, dtype=np.uint8) % 2 * 2, height)
     flat |= 1 if is_counted is None else is_counted.T.reshape(-1)
@@ -191,31 +220,66 @@ def pool_runs(runs: Runs, grid: tuple[int, int], is_counted: np.ndarray | None =
 
     columns, tops = np.divmod(pieces.bounds[segments], height)
     bottoms = tops + pieces.lengths[segments]
-    row_taps, row_weights = _bilinear_taps(height, grid[0])
+    row_cells, row_weights = row_taps
     sums = np.zeros((height + 1, grid[0]))  # sums[y] = weight that pixel rows 0..y-1 give to each grid row
-    for tap, weight in zip(row_taps, row_weights, strict=True):
-        sums[np.arange(height) + 1, tap] += weight
+    for cells_of_tap, weights_of_tap in zip(row_cells, row_weights, strict=True):
+        sums[np.arange(height) + 1, cells_of_tap] += weights_of_tap
     sums = sums.cumsum(axis=0)
 
-    first_rows = row_taps[0][tops]
-    num_rows = row_taps[1][bottoms - 1] - first_rows + 1
+    first_rows = row_cells[0][tops]
+    num_rows = row_cells[-1][bottoms - 1] - first_rows + 1
     offsets = np.cumsum(num_rows) - num_rows
     piece = np.repeat(np.arange(len(segments)), num_rows)  # one entry per piece and grid row it touches
     rows = np.arange(len(piece)) + (first_rows - offsets)[piece]
     weights = sums[bottoms[piece], rows] - sums[tops[piece], rows]
     cells = (owners[piece] * grid[0] + rows) * grid[1]
     pooled = np.zeros(runs.num_masks * grid[0] * grid[1])
-    for tap, weight in zip(*_bilinear_taps(width, grid[1]), strict=True):
-        pooled += np.bincount(cells + tap[columns][piece], weights * weight[columns][piece], len(pooled))
+    for cells_of_tap, weights_of_tap in zip(*column_taps, strict=True):
+        pooled += np.bincount(
+            cells + cells_of_tap[columns][piece], weights * weights_of_tap[columns][piece], len(pooled)
+        )
     return pooled.reshape(runs.num_masks, *grid)
 
 
-def _bilinear_taps(num_pixels: int, num_cells: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return the two cells that each pixel of an axis is interpolated from, int64 (2, P), and their weights (2, P)."""
+def _bilinear_taps(num_pixels: int, num_cells: int) -> _Taps:
+    """Return the two cells that each pixel of an axis is interpolated from, and their weights."""
     positions = ((np.arange(num_pixels) + 0.5) * num_cells / num_pixels - 0.5).clip(0, num_cells - 1)
     lower = np.floor(positions).astype(np.int64)
     upper = np.minimum(lower + 1, num_cells - 1)
     return np.stack([lower, upper]), np.stack([1 - (positions - lower), positions - lower])
+
+
+def _area_taps(num_pixels: int, num_cells: int) -> _Taps:
+    """Return the cells that each pixel of an axis lies in, and the share of the pixel in each.
+
+    In units in which a pixel is `num_cells` and a cell `num_pixels` long all borders are whole numbers.
+    """
+    starts = np.arange(num_pixels) * num_cells
+    cells = starts // num_pixels + np.arange(num_cells // num_pixels + 2)[:, None]
+    overlaps = np.minimum(starts + num_cells, (cells + 1) * num_pixels) - np.maximum(starts, cells * num_pixels)
+    is_inside = (overlaps > 0) & (cells < num_cells)
+    last = (starts + num_cells - 1) // num_pixels  # cells beyond it repeat it, with weight 0
+    return np.minimum(cells, last), np.where(is_inside, overlaps, 0) / num_cells
+
+
+def mask_boxes(runs: Runs) -> np.ndarray:
+    """Return the box of every mask in pixels, int64 (N, 4): x0, y0, x1, y1, half-open; zeros for empty masks."""
+    height, _ = runs.size
+    first_columns, tops = np.divmod(runs.starts, height)
+    last_columns, bottoms = np.divmod(runs.stops - 1, height)
+    spans = first_columns != last_columns  # goes over the bottom of a column: touches both edges
+    edges = (
+        (first_columns, np.minimum),
+        (np.where(spans, 0, tops), np.minimum),
+        (last_columns + 1, np.maximum),
+        (np.where(spans, height, bottoms + 1), np.maximum),
+    )
+    boxes = np.zeros((runs.num_masks, 4), np.int64)
+    owners, firsts = np.unique(runs.owners, return_index=True)  # ascending, so each mask's runs lie together
+    for side, (values, reduce) in enumerate(edges):
+        if len(owners):
+            boxes[owners, side] = reduce.reduceat(values, firsts)
+    return boxes
 
 
 def label_runs(labels: np.ndarray, num_masks: int) -> Runs:

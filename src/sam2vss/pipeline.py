@@ -1,4 +1,4 @@
-"""The method, top to bottom: frames in windows, base labels, masklets, votes, painted labels.
+"""The method, top to bottom: frames in windows, base labels, masklets, votes or a namer's classes, painted labels.
 
 `refine_clip` is the method itself and yields window by window; `refine_run` does it for many clips and writes a run
 folder that can be interrupted and resumed.
@@ -17,14 +17,14 @@ import numpy as np
 
 from .artifacts import RunFolder, WindowRecord
 from .errors import LabelError, MediaError, Sam2VssError, ShapeError
-from .interfaces import BaseLabelSource, ClipAware, MaskletTracker, Smoother
+from .interfaces import BaseLabelSource, ClipAware, MaskletNamer, MaskletTracker, Smoother
 from .masklet_files import read_masklets
 from .media import BrokenVideoError, ClipSource, ImageClip, read_label_map, windows_of
 from .overlay import VideoWriter, draw_overlay
 from .prefetch import decode_ahead
 from .settings import OverlapOrder, VoteScope, VoteWeight
 from .types import BaseLabels, Frame, MaskletWindow, Refinement, Window, WindowContext
-from .voting import refine_window
+from .voting import paint_window, refine_window
 
 PREVIEW_WIDTH_PX = 480  # ours: what the report shows
 PREVIEWS_PER_CLIP = 120  # ours: as many as the report embeds
@@ -115,6 +115,7 @@ def refine_clip(
     window_length: int = 32,
     rule: VoteRule | None = None,
     smoother: Smoother | None = None,
+    namer: MaskletNamer | None = None,
     carry: bool = False,
     skip: frozenset[int] = frozenset(),
     recall: Callable[[int, Sequence[Frame]], Carried] | None = None,
@@ -129,6 +130,7 @@ def refine_clip(
         window_length: Frames per window; the last one may be shorter.
         rule: How masklets vote.
         smoother: Smooths the base labels over time before the votes; outside all masklets its labels are the result.
+        namer: Finds the masklets' classes; None: they are voted for.
         carry: Let masklets live on from window to window with their ids and votes, where the tracker can.
         skip: Starts of windows that are finished already; for these only the frames are yielded.
         recall: Gives what a finished window carries over, from its start and frames; needed with `carry` and `skip`.
@@ -160,16 +162,15 @@ def refine_clip(
         )
         masklets = tracker.track(images, window_frames[0].index, context)  # masklets M'
         clock.lap("masklets")
-        refinement = refine_window(  # votes, Eq. 2; painted labels R_t, Eq. 1
-            labels,
-            masklets,
-            space,
-            rule.vote,
-            rule.vote_weight,
-            rule.min_share,
-            rule.overlap,
-            earlier_votes=carried.votes_for(masklets) if carried else None,
-        )
+        earlier = carried.votes_for(masklets) if carried else None
+        if namer is None:
+            refinement = refine_window(  # votes, Eq. 2; painted labels R_t, Eq. 1
+                labels, masklets, space, rule.vote, rule.vote_weight, rule.min_share, rule.overlap, earlier
+            )
+        else:
+            naming = namer.name_masklets(images, labels, masklets, earlier)
+            clock.lap("classes")
+            refinement = paint_window(labels, masklets, naming, rule.overlap)
         carried = Carried(masklets, refinement.votes, images[-1].copy()) if carry else None
         clock.lap("vote and paint")
         yield RefinedWindow(window_frames, replace(refinement, base=unsmoothed.labels), clock.take())
@@ -224,6 +225,7 @@ def refine_run(
     progress: Progress | None = None,
     truth: BaseLabelSource | None = None,
     smoother: Smoother | None = None,
+    namer: MaskletNamer | None = None,
     carry: bool = False,
     save_masklets: bool = False,
 ) -> RunSummary:
@@ -242,6 +244,7 @@ def refine_run(
         progress: Told what goes on.
         truth: Ground truth to store beside the labels, for the report.
         smoother: Smooths the base labels before the votes.
+        namer: Finds the masklets' classes; None: they are voted for.
         carry: Let masklets live on over window borders; saves them, since a resumed run needs them.
         save_masklets: Write the masklets of every window.
 
@@ -257,6 +260,7 @@ def refine_run(
         window_length=window_length,
         rule=rule,
         smoother=smoother,
+        namer=namer,
         carry=carry,
     )
     try:

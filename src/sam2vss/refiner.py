@@ -12,7 +12,7 @@ from .datasets.label_sets import find_label_space
 from .devices import choose_device, choose_dtype
 from .errors import LabelError, SettingsError, ShapeError
 from .hub import ModelLocation, local_model, resolve_model
-from .interfaces import BaseLabelSource, MaskletTracker, Smoother
+from .interfaces import BaseLabelSource, MaskletNamer, MaskletTracker, Smoother
 from .media import find_clips
 from .pipeline import RefinedWindow, VoteRule, check_clips, refine_clip
 from .run_info import read_info
@@ -51,6 +51,7 @@ class Refiner:
         window: Frames per window.
         rule: How masklets vote.
         smoother: Smooths the base labels before the votes, if given.
+        namer: Finds the masklets' classes; None: they are voted for.
         carry: Whether masklets live on over window borders.
     """
 
@@ -60,6 +61,7 @@ class Refiner:
         window: int = 32,
         rule: VoteRule | None = None,
         smoother: Smoother | None = None,
+        namer: MaskletNamer | None = None,
         carry: bool = False,
     ) -> None:
         if not isinstance(window, int) or not 1 <= window <= MAX_WINDOW:
@@ -68,6 +70,7 @@ class Refiner:
         self.window = window
         self.rule = rule or VoteRule()
         self.smoother = smoother
+        self.namer = namer
         self.carry = carry
 
     @classmethod
@@ -160,7 +163,9 @@ class Refiner:
             else:
                 base = labels
             check_clips(clips, base)
-        for window in refine_clip(name, frames, base, self.tracker, self.window, self.rule, self.smoother, self.carry):
+        for window in refine_clip(
+            name, frames, base, self.tracker, self.window, self.rule, self.smoother, self.namer, self.carry
+        ):
             assert isinstance(window, RefinedWindow)
             yield window.refinement
 

@@ -18,6 +18,9 @@ Mode = Literal["auto", "exact", "fast", "prompt"]
 ResolvedMode = Literal["exact", "fast", "prompt"]  # what "auto" stands for on a device
 Direction = Literal["forward", "both"]
 Smoothing = Literal["none", "static", "flow"]
+PoolingPart = Literal["mean", "max", "ring"]
+FrameWeighting = Literal["uniform", "quality"]  # how the frames of a masklet are averaged
+HeadName = Literal["linear", "mlp", "context"]
 
 SAM2_ALIASES = {
     "sam2.1-tiny": "facebook/sam2.1-hiera-tiny",

@@ -400,6 +400,33 @@ class WindowContext:
 
 
 @dataclass(frozen=True, eq=False)
+class Naming:
+    """The classes of N masklets over the L frames of a window, and why.
+
+    Attributes:
+        scores: (N, C) evidence for each class, added up over the window and over earlier ones where masklets are
+            carried: int64 pixel counts, or float64.
+        classes: int64 (N,) class of the masklet, -1 where it abstains.
+        frame_classes: int64 (L, N) class that is painted in each frame, -1 where the base labels stay.
+        confidence: float64 (N,), the class's share of the scores or the namer's own measure, [0, 1].
+    """
+
+    scores: np.ndarray
+    classes: np.ndarray
+    frame_classes: np.ndarray
+    confidence: np.ndarray
+
+    def __post_init__(self) -> None:
+        count = len(self.classes)
+        shapes = (self.scores.shape[:1], self.frame_classes.shape[1:], self.confidence.shape)
+        if self.scores.ndim != 2 or self.frame_classes.ndim != 2 or any(shape != (count,) for shape in shapes):
+            raise ShapeError(
+                f"{count} classes come with scores {self.scores.shape}, classes by frame {self.frame_classes.shape} "
+                f"and confidence {self.confidence.shape}, expected (N, C), (L, N) and (N,)"
+            )
+
+
+@dataclass(frozen=True, eq=False)
 class Refinement:
     """One refined window and what led to it.
 
@@ -407,11 +434,11 @@ class Refinement:
         window: Frames covered.
         labels: Refined labels `R_t`, uint8 or uint16 (L, H, W), train ids.
         base: Base labels `S_t` of the same form.
-        votes: (N, C) votes of each masklet over the window: int64 pixel counts, or float64 probability mass; of carried
-            masklets those of earlier windows are included.
+        votes: (N, C) votes of each masklet over the window: int64 pixel counts, or float64 probability mass or scores
+            of a classifier; of carried masklets those of earlier windows are included.
         classes: int64 (N,) winning class, -1 where a masklet abstained or had no votes. With scope "frame" this is the
             window's majority, while painting used each frame's own.
-        vote_share: float64 (N,), winning votes / all votes, 0 without votes.
+        vote_share: float64 (N,), winning votes / all votes, 0 without votes; the confidence of other namers.
         coverage: float64 (L,), fraction of pixels inside at least one masklet.
         masklets: The masklets themselves.
     """

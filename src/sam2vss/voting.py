@@ -12,7 +12,7 @@ import numpy as np
 from .errors import LabelError, SettingsError, ShapeError
 from .mask_runs import Pieces, Runs, cut_runs, decode_runs, pool_runs
 from .settings import OverlapOrder, VoteScope, VoteWeight
-from .types import BaseLabels, LabelSpace, MaskletWindow, Refinement
+from .types import BaseLabels, LabelSpace, MaskletWindow, Naming, Refinement
 
 ABSTAINED = -1  # class of a masklet that changes nothing
 _POOLED_VALUES = 4_000_000  # masks are pooled in groups that stay below this, 32 MB
@@ -101,6 +101,19 @@ def add_probabilities(
     for frame_votes in _each_frame_masses(window, probabilities, is_voting):
         votes += frame_votes
     return votes
+
+
+def add_frame_probabilities(
+    window: MaskletWindow, probabilities: np.ndarray, is_voting: np.ndarray | None = None
+) -> np.ndarray:
+    """Add up the class probabilities under every masklet, each frame on its own: `add_probabilities` before the sum.
+
+    Returns:
+        Votes, float64 (L, N, C).
+
+    Source: ours.
+    """
+    return np.stack(list(_each_frame_masses(window, probabilities, is_voting)))
 
 
 def _each_frame_masses(
@@ -226,6 +239,18 @@ def paint_masklets(
     return refined
 
 
+def top_masklets(window: MaskletWindow, t: int, order: np.ndarray) -> np.ndarray:
+    """Return which masklet lies on top at every pixel of frame `t`, int32 (H, W); -1 where there is none.
+
+    Args:
+        window: N masklets.
+        t: Frame of the window.
+        order: Positions of the masklets, bottom first, as `paint_order` gives them.
+    """
+    nothing = np.full(window.size, -1, np.int32)
+    return _paint(nothing, cut_runs(decode_runs(window.rles[t], window.size)), np.arange(window.num_masklets), order)
+
+
 def _paint(labels: np.ndarray, pieces: Pieces, classes: np.ndarray, order: np.ndarray) -> np.ndarray:
     """Paint one frame, labels (H, W), in the given order."""
     voiced = order[classes[order] != ABSTAINED]
@@ -292,21 +317,50 @@ def refine_window(
     classes = choose_classes(votes, min_share)
     if vote == "window":
         frame_classes[:] = classes
+    return _refinement(base, window, Naming(votes, classes, frame_classes, vote_shares(votes)), all_runs, overlap)
 
+
+def paint_window(
+    base: BaseLabels, window: MaskletWindow, naming: Naming, overlap: OverlapOrder = "small-on-top"
+) -> Refinement:
+    """Paint masklets whose classes were found in any way over base labels, Eq. 1.
+
+    Args:
+        base: Labels of the window's L frames; they show where no masklet is, and where masklets abstain.
+        window: N masklets over the same frames.
+        naming: Their classes.
+        overlap: Which masklet wins where several overlap.
+
+    Raises:
+        ShapeError: If frames, sizes or masklets do not fit together.
+    """
+    _check_frames(window, base.labels)
+    if naming.frame_classes.shape != (window.window.length, window.num_masklets):
+        raise ShapeError(
+            f"classes are named for {naming.frame_classes.shape} frames and masklets, expected "
+            f"({window.window.length}, {window.num_masklets})"
+        )
+    return _refinement(base, window, naming, [decode_runs(rles, window.size) for rles in window.rles], overlap)
+
+
+def _refinement(
+    base: BaseLabels, window: MaskletWindow, naming: Naming, all_runs: list[Runs], overlap: OverlapOrder
+) -> Refinement:
+    """Paint every frame of a window."""
     order = paint_order(window, overlap)
-    refined = np.empty_like(labels)
+    refined = np.empty_like(base.labels)
     coverage = np.empty(window.window.length)
     for t, runs in enumerate(all_runs):
         pieces = cut_runs(runs)
-        refined[t] = _paint(labels[t], pieces, frame_classes[t], order)
-        coverage[t] = pieces.num_covered / labels[t].size
+        refined[t] = _paint(base.labels[t], pieces, naming.frame_classes[t], order)
+        coverage[t] = pieces.num_covered / base.labels[t].size
     return Refinement(
         window=window.window,
         labels=refined,
-        base=labels,
-        votes=votes,
-        classes=classes,
-        vote_share=vote_shares(votes),
+        base=base.labels,
+        votes=naming.scores,
+        classes=naming.classes,
+        vote_share=naming.confidence,
         coverage=coverage,
         masklets=window,
     )

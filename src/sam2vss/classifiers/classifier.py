@@ -1,0 +1,184 @@
+"""The classifier of masklets: pooled features in, class scores out (paper Sec. 3.1.2), with what belongs to it.
+
+A saved classifier knows its classes, its encoder and how features were pooled, so that it can be used with nothing else
+and refuses what does not fit.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from ..errors import SettingsError, ShapeError
+from ..interfaces import FeatureEncoder
+from ..pooling import Pooling
+from ..settings import FrameWeighting, HeadName, PoolingPart, VoteScope
+from ..types import LabelSpace
+from .heads import AttentionPool, ContextHead, PlainHead
+from .samples import SHAPE_NAMES, Samples, feature_columns
+from .saving import SavedNetwork, card_head, card_table
+
+_NEVER = -1e4  # logit of a class that no training masklet had
+
+
+class MaskletClassifier(SavedNetwork):
+    """Names masklets of one label set from the features of one encoder.
+
+    Args:
+        label_set: `LabelSpace.to_dict()` of the classes.
+        encoder: Name, fingerprint, level names and channels of the encoder that the features are of.
+        stored_parts: Parts in the features that come in, see `pooling.Pooling`.
+        parts: Those of them that are used.
+        levels: Levels that are used.
+        tokens: Cells per masklet for attention pooling; 0: none.
+        uses_shape: Position, size and quality of the masks are inputs too.
+        head: "linear", "mlp" (the paper's) or "context".
+        scope: "frame" (Eq. 3) or "window"; see `samples.make_samples`.
+        weighting: How the frames of a window are averaged.
+        hidden: Width of the hidden layer.
+        dropout: Of the hidden layer in training.
+        known_classes: Classes that training masklets had; others are never given. Default: all.
+        vote_weight: Weight of base votes beside the classifier that served validation clips best; None: not measured.
+        training: How and on what it was trained, and its scores, for the card.
+        format: What a saved config.json says it is.
+    """
+
+    format = "sam2vss masklet classifier 1"
+
+    def __init__(
+        self,
+        *,
+        label_set: dict[str, Any],
+        encoder: dict[str, Any],
+        stored_parts: Sequence[PoolingPart] = ("mean",),
+        parts: Sequence[PoolingPart] = ("mean",),
+        levels: Sequence[str] = (),
+        tokens: int = 0,
+        uses_shape: bool = False,
+        head: HeadName = "mlp",
+        scope: VoteScope = "frame",
+        weighting: FrameWeighting = "uniform",
+        hidden: int = 256,
+        dropout: float = 0.1,
+        known_classes: Sequence[int] = (),
+        vote_weight: float | None = None,
+        training: dict[str, Any] | None = None,
+        format: str = format,
+    ) -> None:
+        super().__init__()
+        self.label_space = LabelSpace.from_dict(label_set)
+        self.encoder_name = str(encoder["name"])
+        self.encoder_fingerprint = str(encoder["fingerprint"])
+        level_names, channels = tuple(encoder["level_names"]), tuple(int(d) for d in encoder["channels"])
+        self.pooling = Pooling(tuple(stored_parts), tokens)
+        self.columns = feature_columns(stored_parts, channels, level_names, parts, levels or level_names)
+        self.num_stored = len(stored_parts) * sum(channels)
+        self.scope, self.weighting = scope, weighting
+        self.uses_shape = uses_shape
+        self.vote_weight = vote_weight
+        self.about = {"head": head, "parts": list(parts), "levels": list(levels or level_names)}
+        self.training_record = training or {}
+        num_classes = self.label_space.num_classes
+        known = sorted(known_classes) or list(range(num_classes))
+        if not all(0 <= label < num_classes for label in known):
+            raise SettingsError(f"known classes are {known}, expected numbers below {num_classes}")
+        self.known_classes = tuple(known)
+        num_inputs = len(self.columns)
+        self.register_buffer("mean", torch.zeros(num_inputs))
+        self.register_buffer("spread", torch.ones(num_inputs))
+        self.pool = AttentionPool(channels[0]) if tokens else None
+        num_inputs += channels[0] * bool(tokens) + len(SHAPE_NAMES) * uses_shape
+        if head == "context":
+            self.head: nn.Module = ContextHead(num_inputs, num_classes, hidden, dropout)
+        else:
+            self.head = PlainHead(num_inputs, num_classes, hidden * (head == "mlp"), dropout)
+
+    def fit_scale(self, features: np.ndarray) -> None:
+        """Take mean and spread of the training features, float32 (M, F), for the network's first step."""
+        chosen = features[:, self.columns]
+        self.mean.copy_(torch.from_numpy(chosen.mean(axis=0)))  # type: ignore[operator]
+        self.spread.copy_(torch.from_numpy(np.maximum(chosen.std(axis=0), 1e-6)))  # type: ignore[operator]
+
+    def forward(self, features: Tensor, tokens: Tensor, shapes: Tensor, groups: Tensor) -> Tensor:
+        """Return logits (M, C) of rows; arguments as in `Samples`, features with the chosen columns only."""
+        inputs = [(features - self.mean) / self.spread]  # type: ignore[operator]
+        if self.pool is not None:
+            inputs.append(self.pool(tokens))
+        if self.uses_shape:
+            inputs.append(shapes)
+        logits = self.head(torch.cat(inputs, dim=1), groups)
+        is_unknown = torch.ones(logits.shape[1], dtype=torch.bool, device=logits.device)
+        is_unknown[list(self.known_classes)] = False
+        return logits.masked_fill(is_unknown, _NEVER)  # type: ignore[no-any-return]
+
+    @torch.inference_mode()
+    def predict(self, samples: Samples) -> np.ndarray:
+        """Return class probabilities, float64 (M, C).
+
+        Raises:
+            ShapeError: If the features are not those that the classifier was made for.
+        """
+        self.check_samples(samples)
+        if not len(samples):
+            return np.zeros((0, self.label_space.num_classes))
+        logits = self(*self.to_tensors(samples))
+        return logits.double().softmax(dim=1).cpu().numpy()  # type: ignore[no-any-return]
+
+    def check_samples(self, samples: Samples) -> None:
+        """Raise `ShapeError` unless features and tokens have the expected sizes."""
+        if samples.features.shape[1] != self.num_stored or samples.tokens.shape[1] != self.pooling.tokens:
+            raise ShapeError(
+                f"features have {samples.features.shape[1]} columns and {samples.tokens.shape[1]} tokens, the "
+                f"classifier was made for {self.num_stored} and {self.pooling.tokens}"
+            )
+
+    def to_tensors(self, samples: Samples) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Bring rows to the network's device, in the order that `forward` takes."""
+        device = self.mean.device
+        arrays = (samples.features[:, self.columns], samples.tokens, samples.shapes, samples.groups)
+        features, tokens, shapes, groups = (torch.from_numpy(np.ascontiguousarray(array)) for array in arrays)
+        return features.to(device), tokens.to(device), shapes.to(device), groups.to(device)  # type: ignore[arg-type]
+
+    def check_encoder(self, encoder: FeatureEncoder) -> None:
+        """Raise `SettingsError` unless features come from the encoder that the classifier was trained on."""
+        if encoder.fingerprint != self.encoder_fingerprint:
+            raise SettingsError(
+                f"the classifier was trained on features of {self.encoder_name} ({self.encoder_fingerprint}), and "
+                f"{encoder.name} here is {encoder.fingerprint}: other weights, levels or preprocessing. Take the "
+                "encoder it was trained with, or train a classifier for this one"
+            )
+
+    def card_text(self) -> str:
+        """Return the model card: what it does, on what it was trained, how well."""
+        training: Mapping[str, Any] = self.training_record
+        intro = (
+            f"# Masklet classifier: {self.label_space.name or 'classes'} from {self.encoder_name}\n\n"
+            f"Names the SAM 2 masklets of a video with one of {self.label_space.num_classes} classes, from features of "
+            f"`{self.encoder_name}`. Made by `sam2vss train classifier`, used by `sam2vss classify --classifier`.\n"
+        )
+        what: dict[str, Any] = {**self.about, "scope": self.scope, "encoder fingerprint": self.encoder_fingerprint}
+        what |= {"classes": self.label_space.names, "without training masklets": self._unknown_names() or "none"}
+        return (
+            card_head(["image-classification"])
+            + intro
+            + card_table("The network", what)
+            + card_table("Training data", training.get("data", {}))
+            + card_table("Recipe", training.get("recipe", {}))
+            + card_table("Scores on validation clips, fractions", training.get("scores", {}))
+            + "\nThe licence of the weights follows from that of the training data and of the encoder.\n"
+        )
+
+    def _unknown_names(self) -> list[str]:
+        return [name for label, name in enumerate(self.label_space.names) if label not in self.known_classes]
+
+
+def describe_encoder(encoder: FeatureEncoder) -> dict[str, Any]:
+    """Return what a classifier keeps of its encoder, as JSON types."""
+    return {
+        "name": encoder.name,
+        "fingerprint": encoder.fingerprint,
+        "level_names": list(encoder.level_names),
+        "channels": list(encoder.channels),
+    }

@@ -1,0 +1,97 @@
+"""How our own small networks are saved and loaded: config.json, model.safetensors and a model card; never pickle."""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Self
+
+import torch
+from huggingface_hub import ModelCard, PyTorchModelHubMixin
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import nn
+
+from ..errors import LabelError, SettingsError, ShapeError, WeightsError
+from ..hub import ModelLocation, resolve_model
+
+
+class SavedNetwork(nn.Module, PyTorchModelHubMixin):  # type: ignore[misc] # the hub library has no types
+    """A network with `from_pretrained`, `save_pretrained` and `push_to_hub`.
+
+    What a subclass' `__init__` takes is what config.json holds. Every weight of the file must be used, and none may be
+    missing.
+
+    Attributes:
+        format: What config.json calls such a network.
+    """
+
+    format = ""
+
+    def card_text(self) -> str:
+        """Return the model card, Markdown with a YAML head."""
+        raise NotImplementedError
+
+    def generate_model_card(self, *arguments: Any, **options: Any) -> ModelCard:
+        """Return the card that `save_pretrained` and `push_to_hub` write; arguments are those of the hub library."""
+        return ModelCard(self.card_text())
+
+    @classmethod
+    def find(cls, name: str, aliases: Mapping[str, str]) -> ModelLocation:
+        """Find such a network by alias, hub id or folder, without loading it.
+
+        Raises:
+            WeightsError: If it cannot be had, or is something else.
+        """
+        location = resolve_model(name, aliases)
+        config = json.loads((location.path / "config.json").read_text(encoding="utf-8"))
+        found = config.get("format")
+        if found != cls.format:
+            kind = f"of kind {found!r}" if found else f"of type {config.get('model_type', 'unknown')!r}"
+            raise WeightsError(f"{name} holds a network {kind}, expected {cls.format!r} (made by `sam2vss train`)")
+        return location
+
+    @classmethod
+    def load(cls, location: ModelLocation, device: str = "cpu") -> Self:
+        """Load what `find` found, for inference.
+
+        Raises:
+            WeightsError: If the files are damaged or of another version.
+        """
+        try:
+            config = json.loads((location.path / "config.json").read_text(encoding="utf-8"))
+            network = cls(**config)
+            network.load_state_dict(load_file(location.path / "model.safetensors"))
+        except (OSError, ValueError, TypeError, KeyError, RuntimeError, SafetensorError) as error:
+            raise WeightsError(f"{location.path} cannot be loaded ({type(error).__name__}: {error})") from error
+        except (LabelError, SettingsError, ShapeError) as error:
+            raise WeightsError(f"{location.path} holds a config.json that makes no sense: {error}") from error
+        return network.to(device).eval()
+
+    @classmethod
+    def _from_pretrained(cls, *, model_id: str, **options: Any) -> Self:
+        """Answer `from_pretrained` of the hub library: the same files, by the same rules."""
+        revision = options.get("revision")
+        name = f"{model_id}@{revision}" if revision and not Path(model_id).exists() else str(model_id)
+        network = cls.load(cls.find(name, {}))
+        return network.to(torch.device(options.get("map_location") or "cpu"))
+
+
+def card_head(tags: Sequence[str]) -> str:
+    """Return the YAML head of a model card."""
+    lines = "\n".join(f"- {tag}" for tag in ("sam2vss", "video-semantic-segmentation", *tags))
+    return f"---\nlibrary_name: sam2vss\ntags:\n{lines}\n---\n"
+
+
+def card_table(title: str, values: Mapping[str, Any]) -> str:
+    """Return a Markdown table of names and values under a heading; nothing where there are none."""
+    if not values:
+        return ""
+    rows = "\n".join(f"| {name} | {_in_words(value)} |" for name, value in values.items())
+    return f"\n## {title}\n\n| what | value |\n|---|---|\n{rows}\n"
+
+
+def _in_words(value: Any) -> str:
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    text = ", ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
+    return text.replace("|", "\\|").replace("\n", " ")
