@@ -133,6 +133,7 @@ def take(window: MaskletWindow, rows: Tensor) -> MaskletWindow:
         window.stability[chosen],
         window.points[chosen],
         window.ids[chosen],
+        None if window.frame_iou is None else window.frame_iou[:, chosen],
     )
 
 

@@ -15,7 +15,9 @@ from sam2vss.masklet_files import FORMAT, MAX_PIXELS, encode_masklets, masklet_p
 from sam2vss.types import MaskletWindow, Window
 
 
-def example_window(count: int = 3, length: int = 2, size: tuple[int, int] = (6, 7), start: int = 64) -> MaskletWindow:
+def example_window(
+    count: int = 3, length: int = 2, size: tuple[int, int] = (6, 7), start: int = 64, knows_frames: bool = True
+) -> MaskletWindow:
     """Random masks, the last one empty, with scores and points that no short decimal can hold."""
     rng = np.random.default_rng(count)
     masks = rng.random((count, length, *size)) < 0.4
@@ -27,6 +29,7 @@ def example_window(count: int = 3, length: int = 2, size: tuple[int, int] = (6, 
         stability=rng.random(count, np.float32),
         points=rng.normal(100, 50, (count, 2)).astype(np.float32),
         ids=rng.permutation(count) * 7 + 2**40,
+        frame_iou=rng.random((length, count), np.float32) if knows_frames else None,
     )
 
 
@@ -50,15 +53,18 @@ def write_json(folder: Path, content: Any) -> Path:
 
 def assert_equal(found: MaskletWindow, expected: MaskletWindow) -> None:
     assert (found.window, found.size, found.rles) == (expected.window, expected.size, expected.rles)
-    for name in ("predicted_iou", "stability", "points", "ids"):
+    assert (found.frame_iou is None) == (expected.frame_iou is None)
+    names = ("predicted_iou", "stability", "points", "ids", "frame_iou")
+    for name in names if expected.frame_iou is not None else names[:-1]:
         ours, theirs = getattr(found, name), getattr(expected, name)
         assert (ours.dtype, ours.shape, ours.tobytes()) == (theirs.dtype, theirs.shape, theirs.tobytes()), name
 
 
 @pytest.mark.parametrize("name", ["a.json", "a.json.gz"])
 @pytest.mark.parametrize("count", [0, 1, 20])
-def test_a_window_comes_back_to_the_last_bit(tmp_path, name, count):
-    window = example_window(count)
+@pytest.mark.parametrize("knows_frames", [True, False])
+def test_a_window_comes_back_to_the_last_bit(tmp_path, name, count, knows_frames):
+    window = example_window(count, knows_frames=knows_frames)
     write_masklets(tmp_path / "new" / name, window)
     assert_equal(read_masklets(tmp_path / "new" / name), window)
 
@@ -71,6 +77,20 @@ def test_any_finite_float32_comes_back_to_the_last_bit(tmp_path_factory, values)
     window = MaskletWindow.from_masks(masks, 0, iou, stability, np.stack([x, y], axis=1))
     write_masklets(path, window)
     assert_equal(read_masklets(path), window)
+
+
+@given(st.lists(st.floats(0, 1, width=32), min_size=6, max_size=6))
+def test_any_quality_comes_back_to_the_last_bit(tmp_path_factory, values):
+    path = tmp_path_factory.mktemp("floats") / "a.json"
+    quality = np.array(values, np.float32).reshape(3, 2)
+    window = MaskletWindow.from_masks(np.ones((2, 3, 2, 2), bool), frame_iou=quality)
+    write_masklets(path, window)
+    assert_equal(read_masklets(path), window)
+
+
+def test_a_window_without_the_quality_of_every_frame_makes_the_bytes_of_older_files():
+    text = json.loads(encode_masklets(example_window(knows_frames=False), is_compressed=False))
+    assert list(text) == ["format", "format_version", "window", "size", "masklets", "rles"]
 
 
 def test_the_same_window_gives_the_same_bytes_and_text_that_is_readable_by_other_tools(tmp_path):
@@ -90,12 +110,16 @@ def test_a_file_written_by_hand_is_understood(tmp_path):
     window = read_masklets(write_json(tmp_path, example_content() | {"made_by": "another tool"}))
     assert window.stack(0).tolist() == [[[True] * 3] * 2]
     assert (window.window, window.points.tolist(), window.stability.tolist()) == (Window(0, 1), [[1.5, 0]], [1])
+    assert window.frame_iou is None
+    window = read_masklets(write_json(tmp_path, example_content() | {"frame_iou": [[1]]}))
+    assert window.frame_iou.tolist() == [[1]]
+    assert window.frame_iou.dtype == np.float32
 
 
 def test_text_counts_are_written_like_bytes(tmp_path):
     window = example_window()
     rles = tuple(tuple({**rle, "counts": rle["counts"].decode()} for rle in row) for row in window.rles)
-    fields = {name: getattr(window, name) for name in ("predicted_iou", "stability", "points", "ids")}
+    fields = {name: getattr(window, name) for name in ("predicted_iou", "stability", "points", "ids", "frame_iou")}
     write_masklets(tmp_path / "a.json", MaskletWindow(window.window, window.size, rles, **fields))
     assert_equal(read_masklets(tmp_path / "a.json"), window)
 
@@ -157,6 +181,19 @@ def changed(content: dict[str, Any], keys: tuple[Any, ...], value: Any) -> dict[
         (("masklets", 0, "stability"), None, '"stability" is None, expected a number'),
         (("masklets", 0, "point"), [1, 2, 3], "a point is not [x, y]"),
         (("masklets", 0, "point"), [[1], 2], "a score or coordinate is a list"),
+        (("frame_iou",), None, '"frame_iou" is None, expected a list'),
+        (("frame_iou",), {}, '"frame_iou" is a dict, expected a list'),
+        (("frame_iou",), [], "frame_iou has 0 frames with [] numbers, expected 1 frames with 1 numbers"),
+        (("frame_iou",), [[0], [0]], "frame_iou has 2 frames with [1] numbers, expected 1 frames with 1 numbers"),
+        (("frame_iou",), [[0, 1]], "frame_iou has 1 frames with [2] numbers, expected 1 frames with 1 numbers"),
+        (("frame_iou",), [0.5], "a frame of frame_iou is 0.5, expected a list"),
+        (("frame_iou",), [["0.5"]], "a score or coordinate is '0.5', expected a number"),
+        (("frame_iou",), [[True]], "a score or coordinate is True, expected a number"),
+        (("frame_iou",), [[None]], "a score or coordinate is None, expected a number"),
+        (("frame_iou",), [[[0.5]]], "a score or coordinate is a list, expected a number"),
+        (("frame_iou",), [[10**400]], "a finite number of 32 bits"),
+        (("frame_iou",), [[1.25]], "frame_iou holds values from 1.25 to 1.25, expected 0 to 1"),
+        (("frame_iou",), [[-0.25]], "frame_iou holds values from -0.25 to -0.25, expected 0 to 1"),
         (("rles",), "06", "\"rles\" is '06', expected a list"),
         (("rles",), [[], []], "expected 1 frames with 1 masks"),
         (("rles", 0), {}, "a frame of rles is a dict"),

@@ -1,6 +1,7 @@
 """What goes over the borders of windows: carried masklets with their votes, smoothed labels, saved masklets."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -28,20 +29,27 @@ def _fast_disk():
 
 
 class CarryingTracker(ExactTracker):
-    """Follows the objects of a window's first frame; those of the window before keep their ids, which end in 1..4."""
+    """Follows the objects of a window's first frame; those of the window before keep their ids, which end in 1..4.
+
+    Its quality of every frame depends on that of the window before, to the last bit.
+    """
 
     def track(self, frames: np.ndarray, start: int, context: WindowContext | None = None) -> MaskletWindow:
         found = super().track(frames, start)
+        quality = np.random.default_rng(start).random((len(frames), found.num_masklets), np.float32)
+        found = replace(found, frame_iou=quality)
         previous = context.previous if context else None
         if previous is None:
             return found
         assert context is not None
         assert context.previous_frame is not None
         assert (context.previous_frame[..., 2] != frames[0, ..., 2]).all()  # the blue ramp moves on from frame to frame
+        assert previous.frame_iou is not None
+        quality = found.frame_iou * np.float32(0.7) + previous.frame_iou[-1].mean() * np.float32(0.3)
         known = {number % 1000: number for number in previous.ids.tolist()}
         ids = np.array([known.get(number % 1000, number) for number in found.ids.tolist()], np.int64)
         return MaskletWindow.from_masks(
-            np.stack([found.stack(t) for t in range(found.window.length)], axis=1), start, ids=ids
+            np.stack([found.stack(t) for t in range(found.window.length)], axis=1), start, ids=ids, frame_iou=quality
         )
 
 

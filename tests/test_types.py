@@ -257,6 +257,11 @@ def test_scores_default_to_one_and_ids_to_positions():
         ({"stability": np.ones((2, 1))}, r"stability has shape \(2, 1\), expected \(2,\)"),
         ({"points": np.ones((2, 3))}, r"points has shape \(2, 3\), expected \(2, 2\)"),
         ({"ids": np.array([4, 4])}, r"ids must be distinct, found \[4, 4\]"),
+        ({"frame_iou": np.ones(2)}, r"frame_iou has shape \(2,\), expected \(1, 2\)"),
+        ({"frame_iou": np.ones((2, 1))}, r"frame_iou has shape \(2, 1\), expected \(1, 2\)"),
+        ({"frame_iou": np.array([[0.5, 1.5]])}, r"frame_iou holds values from 0\.5 to 1\.5, expected 0 to 1"),
+        ({"frame_iou": np.array([[-0.5, 0]])}, r"frame_iou holds values from -0\.5 to 0\.0, expected 0 to 1"),
+        ({"frame_iou": np.array([[np.nan, 0]])}, r"frame_iou holds values from nan to nan, expected 0 to 1"),
         ({"ids": np.arange(3)}, r"1 frames with \[2\] masks, expected 1 frames with 3 masks"),
     ],
 )
@@ -274,6 +279,13 @@ def test_masklets_check_the_form_of_masks():
         MaskletWindow(Window(0, 3), (3, 3), good.rles, **scores)
     with pytest.raises(ShapeError, match=r"masks of size \[\(3, 3\)\] do not fit frames of size \(3, 4\)"):
         MaskletWindow(Window(0, 2), (3, 4), good.rles, **scores)
+
+
+def test_the_quality_of_every_frame_is_known_or_not():
+    quality = np.array([[0, 1], [0.25, 0.5], [1, 0]], np.float32)
+    assert window_of(np.ones((2, 3, 3, 3)), frame_iou=quality).frame_iou is quality
+    assert window_of(np.ones((2, 3, 3, 3))).frame_iou is None
+    assert window_of(np.zeros((0, 3, 3, 3)), frame_iou=np.zeros((3, 0), np.float32)).frame_iou.shape == (3, 0)
 
 
 def test_no_masklets_are_allowed():

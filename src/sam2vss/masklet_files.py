@@ -47,7 +47,7 @@ def encode_masklets(window: MaskletWindow, is_compressed: bool = True) -> bytes:
     """Return the content of a masklet file, gzip or plain JSON.
 
     Reading it gives back the same window, float32 scores and points to the last bit; the same window gives the same
-    bytes.
+    bytes. `frame_iou` is an entry only where the window has it.
 
     Raises:
         ShapeError: If a score or a point is not finite.
@@ -68,7 +68,7 @@ def encode_masklets(window: MaskletWindow, is_compressed: bool = True) -> bytes:
 def _to_dict(window: MaskletWindow) -> dict[str, Any]:
     ids, points = window.ids.tolist(), window.points.astype(np.float32).tolist()
     predicted_iou, stability = (x.astype(np.float32).tolist() for x in (window.predicted_iou, window.stability))
-    return {
+    content = {
         "format": FORMAT,
         "format_version": FORMAT_VERSION,
         "window": {"start": window.window.start, "length": window.window.length},
@@ -79,6 +79,9 @@ def _to_dict(window: MaskletWindow) -> dict[str, Any]:
         ],
         "rles": [[_rle_to_dict(rle) for rle in row] for row in window.rles],
     }
+    if window.frame_iou is not None:
+        content["frame_iou"] = window.frame_iou.astype(np.float32).tolist()
+    return content
 
 
 def _rle_to_dict(rle: dict[str, Any]) -> dict[str, Any]:
@@ -90,11 +93,11 @@ def _rle_to_dict(rle: dict[str, Any]) -> dict[str, Any]:
 def read_masklets(path: Path) -> MaskletWindow:
     """Read a file that `write_masklets` wrote, or another tool in the same form; gzip is told by its first bytes.
 
-    Entries with other names are left alone, so that a tool may add its own.
+    Entries with other names are left alone, so that a tool may add its own. "frame_iou" may be missing.
 
     Raises:
         MediaError: If the file is missing, cut short, larger than 256 MiB of text, no JSON, of another format or
-            version, or if any entry is missing or out of range, or a mask is no RLE of exactly H * W pixels.
+            version, or if any other entry is missing or out of range, or a mask is no RLE of exactly H * W pixels.
     """
     path = Path(path)
     try:
@@ -157,7 +160,17 @@ def _from_dict(content: Any) -> MaskletWindow:
         stability=_floats([_entry(masklet, "stability", float) for masklet in masklets]),
         points=_floats([value for point in points for value in point]).reshape(-1, 2),
         ids=np.array([_integer(_entry(m, "id", int), "id", -(2**63), 2**63 - 1) for m in masklets], np.int64),
+        frame_iou=_frame_iou(content, length, len(masklets)) if "frame_iou" in content else None,
     )
+
+
+def _frame_iou(content: dict[str, Any], length: int, num_masklets: int) -> np.ndarray:
+    """Return the predicted IoU of every frame, float32 (L, N)."""
+    rows = [_checked(row, list, "a frame of frame_iou") for row in _entry(content, "frame_iou", list)]
+    if len(rows) != length or any(len(row) != num_masklets for row in rows):
+        found = f"{len(rows)} frames with {sorted({len(row) for row in rows})} numbers"
+        raise _Malformed(f"frame_iou has {found}, expected {length} frames with {num_masklets} numbers")
+    return np.stack([_floats(row) for row in rows])
 
 
 def _entry(content: dict[str, Any], name: str, kind: type) -> Any:

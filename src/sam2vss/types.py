@@ -289,6 +289,8 @@ class MaskletWindow:
         stability: float32 (N,), stability score where it was found, [0, 1].
         points: float32 (N, 2), prompt points (x, y) in pixels of the frame.
         ids: int64 (N,), distinct within the clip as far as the tracker keeps identities.
+        frame_iou: float32 (L, N), the model's own quality estimate of each mask in each frame, [0, 1], 0 where the
+            masklet has no mask; None where the tracker knows none.
     """
 
     window: Window
@@ -298,6 +300,7 @@ class MaskletWindow:
     stability: np.ndarray
     points: np.ndarray
     ids: np.ndarray
+    frame_iou: np.ndarray | None = None
 
     def __post_init__(self) -> None:
         num_masklets = len(self.ids)
@@ -309,9 +312,14 @@ class MaskletWindow:
             ("stability", (num_masklets,)),
             ("points", (num_masklets, 2)),
             ("ids", (num_masklets,)),
+            ("frame_iou", (self.window.length, num_masklets)),
         ):
-            if getattr(self, name).shape != expected:
-                raise ShapeError(f"{name} has shape {getattr(self, name).shape}, expected {expected}")
+            values = getattr(self, name)
+            if values is not None and values.shape != expected:
+                raise ShapeError(f"{name} has shape {values.shape}, expected {expected}")
+        quality = self.frame_iou
+        if quality is not None and not ((quality >= 0) & (quality <= 1)).all():
+            raise ShapeError(f"frame_iou holds values from {quality.min()} to {quality.max()}, expected 0 to 1")
         if len(np.unique(self.ids)) != num_masklets:
             raise ShapeError(f"masklet ids must be distinct, found {self.ids.tolist()}")
         sizes = {tuple(rle["size"]) for row in self.rles for rle in row} - {tuple(self.size)}
@@ -331,12 +339,7 @@ class MaskletWindow:
 
     def areas(self, t: int) -> np.ndarray:
         """Return the mask areas of frame `t` in pixels, int64 (N,)."""
-        if not self.num_masklets:
-            return np.zeros(0, np.int64)
-        rles = list(self.rles[t])
-        # under NumPy 2 pycocotools counts the masks in eight bits
-        parts = [coco_mask.area(rles[first : first + 255]) for first in range(0, len(rles), 255)]
-        return np.concatenate(parts).astype(np.int64)
+        return rle_areas(self.rles[t])
 
     def coverage(self, t: int) -> float:
         """Return the fraction of the pixels of frame `t` inside at least one masklet."""
@@ -354,8 +357,9 @@ class MaskletWindow:
         stability: np.ndarray | None = None,
         points: np.ndarray | None = None,
         ids: np.ndarray | None = None,
+        frame_iou: np.ndarray | None = None,
     ) -> "MaskletWindow":
-        """Compress bool masks (N, L, H, W); scores default to 1, points to (0, 0), ids to 0..N-1."""
+        """Compress bool masks (N, L, H, W); scores default to 1, points to (0, 0), ids to 0..N-1, frame_iou to None."""
         if masks.ndim != 4 or masks.dtype != bool:
             raise ShapeError(f"masks are {masks.dtype} {masks.shape}, expected bool (N, L, H, W)")
         num_masklets, length, height, width = masks.shape
@@ -367,6 +371,7 @@ class MaskletWindow:
             stability=np.ones(num_masklets, np.float32) if stability is None else stability,
             points=np.zeros((num_masklets, 2), np.float32) if points is None else points,
             ids=np.arange(num_masklets) if ids is None else ids,
+            frame_iou=frame_iou,
         )
 
 
@@ -376,6 +381,13 @@ def encode_masks(masks: np.ndarray) -> tuple[dict[str, Any], ...]:
         return ()
     fortran = np.asfortranarray(masks.transpose(1, 2, 0).astype(np.uint8))
     return tuple(coco_mask.encode(fortran))
+
+
+def rle_areas(rles: Sequence[dict[str, Any]]) -> np.ndarray:
+    """Return the areas of compressed masks in pixels, int64 (N,)."""
+    # under NumPy 2 pycocotools counts the masks in eight bits
+    parts = [coco_mask.area(list(rles[first : first + 255])) for first in range(0, len(rles), 255)]
+    return np.concatenate([np.zeros(0, np.int64), *parts]).astype(np.int64)
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,15 +1,17 @@
 """With an oracle in the place of SAM 2: a mask moves one column to the right in every frame, however many there are."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import pytest
 import torch
 
 from sam2vss.ablate import shared_tracks
-from sam2vss.ablate.seeds import choose_seeds, mask_key, take_rows
+from sam2vss.ablate.seeds import choose_seeds, compress_selection, mask_key, take_rows
 from sam2vss.ablate.shared_tracks import SharedTracks, Wish, gather_wishes, window_of_tracks
 from sam2vss.ablate.work import Work
+from sam2vss.masklet_files import read_masklets, write_masklets
+from sam2vss.sam2.candidates import Selection
 from sam2vss.sam2.propagate import Tracks
 from sam2vss.sam2.recorder import IDS_PER_FRAME
 from sam2vss.sam2.savings import Savings
@@ -24,16 +26,17 @@ class OraclePropagator:
         self.log = log
 
     def start(self, features: object, masks: torch.Tensor) -> Tracks:
-        self.masks = masks
+        self.masks, self.time = masks, 0
         self.log.append(len(masks))
         return self._tracks()
 
     def step(self, features: object) -> Tracks:
-        self.masks = torch.roll(self.masks, 1, dims=2)
+        self.masks, self.time = torch.roll(self.masks, 1, dims=2), self.time + 1
         return self._tracks()
 
     def _tracks(self) -> Tracks:
-        return Tracks(20.0 * self.masks.float() - 10, torch.ones(len(self.masks)))
+        quality = self.masks.float().mean((1, 2)) + self.time / 10
+        return Tracks(20.0 * self.masks.float() - 10, torch.ones(len(self.masks)), quality)
 
 
 @dataclass
@@ -118,6 +121,27 @@ def test_scores_and_ids_are_those_of_the_point(tmp_path):
     np.testing.assert_array_equal(window.points, seeds.points)
 
 
+def test_the_quality_of_the_first_frame_is_the_points_and_of_the_others_the_followers(tmp_path):
+    many, few = seeds_of(bar(0), bar(2, height=2), bar(4)), seeds_of(bar(4), bar(0))
+    expected = [[0.9, 1 / 12 + 0.1, 1 / 12 + 0.2], [0.7, 1 / 24 + 0.1, 1 / 24 + 0.2], [0.5, 1 / 12 + 0.1, 1 / 12 + 0.2]]
+    for _ in ("followed", "read"):
+        tracks = follow(shared_in(tmp_path), [(many, 3), (few, 3)])
+        found, first = window_of_tracks(many, tracks, 3), window_of_tracks(few, tracks, 2)
+        np.testing.assert_allclose(found.frame_iou.T, expected, rtol=1e-6)
+        np.testing.assert_allclose(first.frame_iou.T, [[0.9, expected[2][1]], [0.5, expected[0][1]]], rtol=1e-6)
+        assert found.frame_iou.dtype == np.float32
+
+
+def test_files_that_know_no_quality_are_followed_anew(tmp_path):
+    seeds = seeds_of(bar(0))
+    follow(shared_in(tmp_path), [(seeds, 3)])
+    (path,) = tmp_path.rglob("*.json.gz")
+    write_masklets(path, replace(read_masklets(path), frame_iou=None))
+    shared = shared_in(tmp_path)
+    assert window_of_tracks(seeds, follow(shared, [(seeds, 3)]), 3).frame_iou.min() > 0
+    assert shared.engine.started == [1]
+
+
 def test_a_shorter_window_is_the_beginning_and_each_mask_goes_as_far_as_it_is_wanted(tmp_path):
     long, short = seeds_of(bar(0)), seeds_of(bar(0), bar(5))
     shared = shared_in(tmp_path)
@@ -181,6 +205,7 @@ def test_no_mask_gives_an_empty_window(tmp_path):
     window = window_of_tracks(seeds, follow(shared_in(tmp_path), [(seeds, 3)]), 3)
     assert window.num_masklets == 0
     assert window.window.length == 3
+    assert window.frame_iou.shape == (3, 0)
 
 
 def test_a_mask_is_told_by_its_pixels():
@@ -209,3 +234,12 @@ def test_savings_choose_among_seeds_as_in_the_tracker():
     assert best.areas(0).tolist() == [48]
     np.testing.assert_array_equal(best.predicted_iou, seeds.predicted_iou[1:2])
     assert take_rows(seeds, [2, 0]).areas(0).tolist() == [1, 4]
+    assert take_rows(seeds, [2, 0]).frame_iou is None
+    known = replace(seeds, frame_iou=np.array([[0.5, 0.25, 0.75]], np.float32))
+    assert take_rows(known, [2, 0]).frame_iou.tolist() == [[0.75, 0.5]]
+
+
+def test_compressed_seeds_hold_the_quality_of_their_one_frame():
+    masks = torch.from_numpy(np.array([bar(0), np.zeros(SIZE, bool)]))
+    selection = Selection(masks, torch.tensor([0.75, 0.5]), torch.ones(2), torch.zeros(2, 2), torch.arange(2))
+    assert compress_selection(selection, 4, SIZE).frame_iou.tolist() == [[0.75, 0]]

@@ -74,6 +74,17 @@ def test_carried_masklets_bring_their_votes_along(tmp_path):
         np.testing.assert_array_equal(ours.masklets.ids, expected.masklets.ids)
 
 
+def test_masklets_have_the_predicted_iou_of_a_run_of_its_own_in_every_frame(tmp_path):
+    points = points_of({"mode": ["prompt"]})
+    for _ in ("followed", "read"):
+        windows = [found for found in new_sweep(tmp_path, points).run() if isinstance(found, SweptWindow)]
+        for point in points:
+            ours = [found.refinement.masklets.frame_iou for found in windows if found.point == point]
+            expected = [refinement.masklets.frame_iou for refinement in windows_alone(point)]
+            assert [quality.tobytes() for quality in ours] == [quality.tobytes() for quality in expected]
+            assert all((quality > 0).any() for quality in ours)
+
+
 @pytest.mark.slow
 def test_so_do_the_points_of_all_other_settings(tmp_path):
     labels, _ = finish(new_sweep(tmp_path, MORE_POINTS))

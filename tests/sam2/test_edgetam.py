@@ -85,7 +85,7 @@ class TransformersPropagator(MemoryPropagator):
         pointer = network.object_pointer(best_of_three(decoded)[1], has_mask & (decoded.object_score > 0))
         memory = network.write_memory(features.low, prompt * 20 - 10, score, binarise=True)
         banks.append(MemoryBank(memory, pointer, network.num_memories, network.num_pointers))
-        return Tracks(logits, score)
+        return Tracks(logits, score, has_mask.float())
 
 
 def started_session(network: EdgeTamNetwork, pixels: Tensor, masks: Tensor) -> Any:

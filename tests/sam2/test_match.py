@@ -104,6 +104,17 @@ def test_a_tracks_mask_is_the_logits_of_its_candidate(film):
     assert torch.equal(tracks.logits, film.found.logits)
 
 
+def test_a_tracks_predicted_iou_is_that_of_its_candidate_and_0_while_it_has_none(film):
+    first, second, third = square(4, 4), square(20, 20), square(20, 4)
+    assert film.start(first, second).predicted_iou.tolist() == [1, 1]  # given
+    tracks = film.step([third, second, first], [first, second, third], iou=[0.8, 0.7, 0.5])
+    assert_rows(tracks, first, second, third)
+    assert tracks.predicted_iou.tolist() == pytest.approx([0.5, 0.7, 0.8])  # the third one enters
+    tracks = film.step([third, first], [first, square(0, 0, 0), third], iou=[0.6, 0.9])
+    assert_rows(tracks, first, None, third)
+    assert tracks.predicted_iou.tolist() == pytest.approx([0.9, 0, 0.6])
+
+
 def test_an_object_that_gathers_speed_is_followed_by_its_motion(network):
     # steps of 2, 3, 4, 4, 5, 5 cells at a width of 8: standing still, overlaps of the last are 3 / 13 and too little
     places = [2, 4, 7, 11, 15, 20, 25]
@@ -305,21 +316,29 @@ class Follower:
 
     def follow(self, features: FrameFeatures, logits: Tensor) -> Tracks:
         self.asked.append(logits > 0)
-        return Tracks(torch.where(self.answer, 8.0, -8.0).expand(len(logits), -1, -1), torch.ones(len(logits)))
+        return Tracks(
+            torch.where(self.answer, 8.0, -8.0).expand(len(logits), -1, -1),
+            torch.ones(len(logits)),
+            torch.full((len(logits),), 0.35),
+        )
 
 
 def test_a_track_without_candidate_is_rescued_by_its_own_prompt(network):
     follower = Follower(square(5, 4))
     film = Film(network, replace(PLAIN, rescue=True), between=follower)
     film.start(square(4, 4), square(20, 20))
-    assert_rows(film.step([square(20, 20)], [square(5, 4), square(20, 20)]), square(5, 4), square(20, 20))
+    tracks = film.step([square(20, 20)], [square(5, 4), square(20, 20)])
+    assert_rows(tracks, square(5, 4), square(20, 20))
+    assert tracks.predicted_iou.tolist() == pytest.approx([0.35, 0.9])  # the follower's, the candidate's
     assert [asked.tolist() for asked in follower.asked] == [square(4, 4)[None].tolist()]
 
 
 def test_a_rescue_that_looks_otherwise_is_none(network):
     film = Film(network, replace(PLAIN, rescue=True), between=Follower(square(4, 4, 16, 16)))
     film.start(square(4, 4))
-    assert_rows(film.step([]), None)
+    tracks = film.step([])
+    assert_rows(tracks, None)
+    assert tracks.predicted_iou.tolist() == [0]
     assert_rows(film.step([]), None)  # and what is lost already is not asked for
 
 
@@ -328,7 +347,9 @@ def test_only_every_kth_frame_is_matched_and_prompts_bridge_the_others(network):
     film = Film(network, PLAIN, between=follower, every=3)
     film.start(square(4, 4), square(20, 20, 0))
     for _ in range(2):
-        assert_rows(film.step([square(5, 4), square(20, 20)]), square(7, 4), None)
+        tracks = film.step([square(5, 4), square(20, 20)])
+        assert_rows(tracks, square(7, 4), None)
+        assert tracks.predicted_iou.tolist() == pytest.approx([0.35, 0])
     assert [len(asked) for asked in follower.asked] == [1, 1]  # empty rows are not asked for
     assert_rows(film.step([square(8, 4), square(20, 20)]), square(8, 4), None, square(20, 20))
 
@@ -358,6 +379,7 @@ def test_frames_between_equal_prompt_propagation(features, masks):
     for t in (1, 2, 3):
         expected, found = alone.step(features[t]), matcher.step(features[t])
         assert torch.equal(found.logits, expected.logits)
+        assert torch.equal(found.predicted_iou, expected.predicted_iou)
 
 
 @pytest.mark.parametrize("input_size", [128, (128, 160)])
@@ -376,7 +398,8 @@ def test_the_tiny_network_gives_masks_of_the_right_form(input_size):
         count += 0 if tracks.entered is None else len(tracks.entered)
         assert tracks.logits.shape == (count, *network.logit_size)
         assert tracks.object_score.shape == (count,)
-        assert (tracks.logits.dtype, tracks.object_score.dtype) == (torch.float32, torch.float32)
+        assert tracks.predicted_iou.shape == (count,)
+        assert {tracks.logits.dtype, tracks.object_score.dtype, tracks.predicted_iou.dtype} == {torch.float32}
         if tracks.entered is not None:
             assert tracks.entered.masks.shape[1:] == (90, 130)
 

@@ -13,6 +13,7 @@ from sam2vss.sam2.prompts import (
     presence_score,
     prompt_decoder,
 )
+from sam2vss.sam2.propagate import Tracks
 from tiny_sam2 import tiny_network
 
 ALL_PARTS = [
@@ -132,6 +133,7 @@ def test_empty_masks_stay_empty(present, features, masks):
     for t in (1, 2, 3):
         tracks = propagator.step(features[t])
         assert (tracks.logits[3] == NO_OBJECT_LOGIT).all()
+        assert (tracks.predicted_iou > 0).tolist() == [True, True, True, False]
         assert tracks.object_score[3] == NO_OBJECT_LOGIT
 
 
@@ -189,12 +191,17 @@ def fake_decoded(masks: list[float], iou: list[float]) -> Decoded:
     return Decoded(logits[None], torch.tensor([iou]), torch.zeros(1, 4, 8), torch.tensor([3.0]))
 
 
-def followed_rows(monkeypatch, decoded: Decoded, choice: str) -> tuple[int, float]:
-    """Rows of the mask chosen for an object that filled the upper half."""
+def followed(monkeypatch, decoded: Decoded, choice: str) -> Tracks:
+    """What is chosen for an object that filled the upper half."""
     network = tiny_network()
     monkeypatch.setattr("sam2vss.sam2.prompts.prompt_decoder", lambda *_: decoded)
     prompt = torch.where(torch.arange(8)[:, None] < 4, 4.0, -4.0).expand(1, 8, 8)
-    tracks = PromptPropagator(network, choice=choice).follow(None, prompt)
+    return PromptPropagator(network, choice=choice).follow(None, prompt)
+
+
+def followed_rows(monkeypatch, decoded: Decoded, choice: str) -> tuple[int, float]:
+    """Rows of the mask chosen for that object."""
+    tracks = followed(monkeypatch, decoded, choice)
     return int((tracks.logits[0, :, 0] > 0).sum()), float(tracks.object_score)
 
 
@@ -221,6 +228,16 @@ def test_the_predicted_iou_that_counts_is_that_of_the_chosen_mask(monkeypatch):
     assert followed_rows(monkeypatch, decoded, "single") == (0, NO_OBJECT_LOGIT)
     decoded.logits[0, 0, 2] = 0.01  # unstable, so the best of the others is taken
     assert followed_rows(monkeypatch, decoded, "single") == (6, 3.0)
+
+
+def test_the_predicted_iou_told_is_that_of_the_chosen_mask_and_0_where_there_is_none(monkeypatch):
+    decoded = fake_decoded([0.25, 0.5, 0.75, 1.0], [0.7, 0.4, 0.9, 0.8])
+    assert followed(monkeypatch, decoded, "single").predicted_iou.tolist() == pytest.approx([0.7])
+    assert followed(monkeypatch, decoded, "overlap").predicted_iou.tolist() == pytest.approx([0.4])
+    decoded.logits[0, 0, 2] = 0.01  # unstable, so the best of the others is taken
+    assert followed(monkeypatch, decoded, "single").predicted_iou.tolist() == pytest.approx([0.9])
+    weak = fake_decoded([0.25, 0.5, 0.75, 1.0], [0.2, 0.2, 0.9, 0.9])  # below min_predicted_iou
+    assert followed(monkeypatch, weak, "single").predicted_iou.tolist() == [0]
 
 
 def test_clicks_alone_go_with_the_choice_by_overlap(network):

@@ -117,7 +117,7 @@ def literally(network: Sam2Network, features: list[FrameFeatures], mask: Tensor)
         dense = network.embed_masks(prompt[0].float())
         decoded = network.decode(features[0].low, features[0], network.no_points(1), dense)
         is_present = (decoded.object_score > 0) & prompt.any()
-        tracks = [Tracks(logits[0], score)]
+        tracks = [Tracks(logits[0], score, prompt.any()[None].float())]
         pointers = [network.object_pointer(decoded.tokens[:, 0], is_present)]
         memories = [network.write_memory(features[0].low, logits[0], score, binarise=True).bfloat16()]
         for now in range(1, len(features)):
@@ -134,7 +134,7 @@ def literally(network: Sam2Network, features: list[FrameFeatures], mask: Tensor)
             best = 1 + max(range(3), key=lambda token: float(decoded.iou[0, 1 + token]))
             is_there = bool(decoded.object_score > 0)
             logits = decoded.logits[:, best] if is_there else torch.full_like(decoded.logits[:, best], -1024.0)
-            tracks.append(Tracks(logits, decoded.object_score))
+            tracks.append(Tracks(logits, decoded.object_score, decoded.iou[:, best] * is_there))
             pointers.append(network.object_pointer(decoded.tokens[:, best], decoded.object_score > 0))
             written = network.write_memory(features[now].low, logits, decoded.object_score, binarise=False)
             memories.append(written.bfloat16())
@@ -190,6 +190,7 @@ def test_ring_and_batches_equal_lists_of_all_memories_object_by_object(
             logits = found.logits[[1, 3][row]]
             assert (logits - expected.logits[0]).abs().max() < 0.01, time  # measured: 0.001
             assert abs(found.object_score[[1, 3][row]] - expected.object_score[0]) < 0.001
+            assert abs(found.predicted_iou[[1, 3][row]] - expected.predicted_iou[0]) < 0.001
 
 
 @pytest.mark.parametrize("chunk", [1, 2, 3])
@@ -209,6 +210,7 @@ def test_permuting_the_objects_permutes_the_tracks(
     for found, expected in zip(propagate(network, features[:9], masks[order], 16), tracks[:9], strict=True):
         torch.testing.assert_close(found.logits, expected.logits[order], atol=0.005, rtol=0)
         torch.testing.assert_close(found.object_score, expected.object_score[order], atol=0.0005, rtol=0)
+        torch.testing.assert_close(found.predicted_iou, expected.predicted_iou[order], atol=0.0005, rtol=0)
 
 
 def test_a_shorter_window_is_a_prefix_of_a_longer_one(
@@ -225,6 +227,7 @@ def test_first_tracks_are_the_given_masks_as_logits_of_ten(network: Sam2Network,
     tracks = MemoryPropagator(network).start(features[0], given)
 
     assert tracks.object_score.tolist() == [10.0, -10.0]  # the second mask is empty
+    assert tracks.predicted_iou.tolist() == [1.0, 0.0]
     assert tracks.logits.shape == (2, 32, 32)
     inside = torch.zeros(32, 32, dtype=torch.bool)
     inside[8:16, 16:24] = True
@@ -287,10 +290,41 @@ def test_best_of_three_takes_the_best_multi_mask_token_and_never_token_0():
     tokens = torch.arange(8.0).view(2, 4, 1)
     iou = torch.tensor([[0.9, 0.1, 0.3, 0.2], [0.9, 0.5, 0.4, 0.6]])
 
-    chosen, token = best_of_three(Decoded(logits, iou, tokens, torch.zeros(2)))
+    chosen, token, quality = best_of_three(Decoded(logits, iou, tokens, torch.zeros(2)))
 
     assert chosen.flatten().tolist() == [2, 7]  # token 2 of prompt 0, token 3 of prompt 1
     assert token.flatten().tolist() == [2, 7]
+    assert quality.tolist() == pytest.approx([0.3, 0.6])
+
+
+@pytest.fixture
+def decodings(network: Sam2Network, monkeypatch: pytest.MonkeyPatch) -> list[Decoded]:
+    """What the network's decoder answers from here on."""
+    answers: list[Decoded] = []
+    decode = network.decode
+    monkeypatch.setattr(network, "decode", lambda *prompts: (answers.append(decode(*prompts)), answers[-1])[1])
+    return answers
+
+
+def test_the_predicted_iou_of_a_step_is_the_decoders_own_of_the_token_that_was_taken(
+    network: Sam2Network, features: list[FrameFeatures], masks: Tensor, decodings: list[Decoded]
+):
+    propagator = started(network, features[0], masks[:3], chunk=16)
+    for frame in features[1:]:
+        tracks = propagator.step(frame)
+        decoded = decodings[-1]
+        for row in range(3):
+            token = 1 + max(range(3), key=lambda k: float(decoded.iou[row, 1 + k]))
+            assert torch.equal(tracks.logits[row], decoded.logits[row, token])
+            assert tracks.predicted_iou[row] == decoded.iou[row, token] > 0
+            assert tracks.predicted_iou[row] != decoded.iou[row, 0]
+
+
+def test_the_predicted_iou_of_an_object_that_is_gone_is_0(features: list[FrameFeatures], masks: Tensor):
+    tracks = propagate(tiny_network(object_score_bias=-0.6), features[:17], masks, chunk=4)
+
+    assert (tracks[16].predicted_iou > 0).tolist() == [True, False, True, True]  # as in GOLDEN_GONE
+    assert (tracks[15].predicted_iou > 0).all()
 
 
 def test_bfloat16_networks_follow_objects_too(features: list[FrameFeatures], masks: Tensor):
@@ -301,6 +335,7 @@ def test_bfloat16_networks_follow_objects_too(features: list[FrameFeatures], mas
     found = propagate(network, halves, masks, chunk=16)
 
     assert found[-1].logits.dtype == torch.bfloat16
+    assert all(track.predicted_iou.dtype == torch.float32 for track in found)
     expected = propagate(tiny_network(), features[:4], masks, chunk=16)
     assert ((found[-1].logits > 0) == (expected[-1].logits > 0)).float().mean() > 0.9  # measured: 0.98
 
@@ -386,6 +421,7 @@ def test_objects_added_later_are_followed_as_by_a_propagator_of_their_own(
         apart = [early.step(frame), *(other.step(frame) for other in late)]
         assert torch.equal(tracks.logits, torch.cat([track.logits for track in apart]))
         assert torch.equal(tracks.object_score, torch.cat([track.object_score for track in apart]))
+        assert torch.equal(tracks.predicted_iou, torch.cat([track.predicted_iou for track in apart]))
         if time in (2, 9):  # the second time the first ring is full
             propagator.add(frame, masks[time % 2 :: 2])
             late.append(started(network, frame, masks[time % 2 :: 2], chunk))
@@ -402,7 +438,7 @@ def test_windows_may_begin_without_objects_and_get_some_later(
     propagator.add(features[0], masks)
 
     assert first.logits.shape == second.logits.shape == (0, 32, 32)
-    assert first.object_score.shape == (0,)
+    assert first.object_score.shape == first.predicted_iou.shape == second.predicted_iou.shape == (0,)
     assert torch.equal(propagator.step(features[1]).logits, tracks[1].logits)
 
 

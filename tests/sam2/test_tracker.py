@@ -45,9 +45,13 @@ def test_the_first_frame_holds_the_automatic_masks_and_the_others_the_propagated
     assert np.array_equal(window.stack(0), chosen.masks.numpy())
     propagator = MemoryPropagator(network, tracker.chunk)
     propagator.start(features[0], chosen.masks)
+    np.testing.assert_array_equal(window.frame_iou[0], chosen.predicted_iou.numpy())
     for t in range(1, 5):
-        expected = enlarge(propagator.step(features[t]).logits, (90, 130)) > 0
-        assert np.array_equal(window.stack(t), expected.numpy())
+        tracks = propagator.step(features[t])
+        expected = (enlarge(tracks.logits, (90, 130)) > 0).numpy()
+        assert np.array_equal(window.stack(t), expected)
+        np.testing.assert_array_equal(window.frame_iou[t], tracks.predicted_iou.numpy() * expected.any((1, 2)))
+    assert (window.frame_iou[1:] > 0).any()
     assert window.stack(4).any()
     np.testing.assert_array_equal(window.predicted_iou, chosen.predicted_iou.numpy())
     np.testing.assert_array_equal(window.stability, chosen.stability.numpy())
@@ -190,6 +194,11 @@ def test_fast_windows_hold_the_automatic_masks_and_what_was_matched(network: Sam
     assert window.num_masklets >= len(chosen) == 5
     assert np.array_equal(window.stack(0)[:5], chosen.masks.numpy())
     assert not window.stack(0)[5:].any()  # those that enter later have no mask yet
+    np.testing.assert_array_equal(window.frame_iou[0, :5], chosen.predicted_iou.numpy())
+    for t in range(4):
+        assert ((window.frame_iou[t] > 0) == (window.areas(t) > 0)).all()
+    later = [int((row > 0).argmax()) for row in window.frame_iou.T[5:]]
+    assert all(window.frame_iou[t, 5 + i] == window.predicted_iou[5 + i] for i, t in enumerate(later))
     assert window.stack(3).any()
     assert len(ticks) == 4
 

@@ -77,7 +77,14 @@ class OraclePropagator:
     def _tracks(self, features: FrameFeatures) -> Tracks:
         objects = features.low[0]
         logits = torch.stack([20.0 * (objects == number) - 10 for number in self.numbers] or [torch.zeros(SIZE)])
-        return Tracks(logits[: len(self.numbers)], torch.ones(len(self.numbers)))
+        quality = torch.tensor([promised_iou(objects, number) for number in self.numbers])
+        return Tracks(logits[: len(self.numbers)], torch.ones(len(self.numbers)), quality)
+
+
+def promised_iou(objects: torch.Tensor, number: int) -> float:
+    """The oracle's predicted IoU: a tenth of the number and a hundredth of the column; too much where nothing is."""
+    mask = objects == number
+    return number / 10 + int(mask.any(0).int().argmax()) / 100 if mask.any() else 2.0
 
 
 @dataclass(frozen=True)
@@ -124,6 +131,14 @@ def places(window: MaskletWindow) -> dict[int, list[int | None]]:
         masks = [window.stack(t)[row] for t in range(window.window.length)]
         found[number] = [int(mask.any(0).argmax()) if mask.any() else None for mask in masks]
     return found
+
+
+def qualities(window: MaskletWindow) -> dict[int, list[float]]:
+    """Predicted IoU of every masklet in every frame, by id."""
+    assert window.frame_iou is not None
+    assert window.frame_iou.dtype == np.float32
+    rows = zip(window.ids.tolist(), window.frame_iou.T.tolist(), strict=True)
+    return {number: [round(value, 6) for value in row] for number, row in rows}
 
 
 # 1 stays, 2 leaves after frame 2, 3 enters in frame 3
@@ -173,6 +188,26 @@ def test_objects_are_discovered_on_the_way_back_too():
     assert places(window)[2] == [4, 8, None, None, None, None]  # found in frame 1, followed back to frame 0
 
 
+def test_masklets_have_the_finders_predicted_iou_where_found_and_the_followers_elsewhere():
+    window = OracleTracker(OracleFinder(), discover=2).track(FRAMES, start=0)
+
+    assert qualities(window) == {  # columns as in the places above
+        0: [0.2, 0.28, 0.32, 0, 0, 0],
+        1: [0.1, 0.11, 0.12, 0.13, 0.14, 0.15],
+        2: [0, 0, 0, 0, 0.3, 0.37],
+    }
+
+
+def test_the_predicted_iou_of_frames_before_the_middle_comes_from_the_way_back():
+    window = OracleTracker(OracleFinder(), direction="both", discover=2).track(FRAMES, start=0)
+
+    assert qualities(window) == {
+        0: [0, 0, 0, 0.3, 0.38, 0.37],
+        1: [0.1, 0.11, 0.12, 0.1, 0.14, 0.15],  # found in frame 3
+        2: [0.24, 0.2, 0, 0, 0, 0],
+    }
+
+
 @pytest.mark.parametrize("direction", ["forward", "both"])
 @pytest.mark.parametrize("length", [1, 2, 5])
 def test_every_frame_is_reported_once(direction: str, length: int):
@@ -202,6 +237,7 @@ def test_carried_masklets_keep_their_ids_and_masks_are_looked_for_where_they_lea
     # object 2 is alive in frame 2, so it is carried, and is gone in the whole second window
     assert places(second) == {0: [None, None, None], 1: [3, 4, 5], 3 * IDS_PER_FRAME: [9, 8, 7]}
     np.testing.assert_allclose(second.predicted_iou, [0.2, 0.1, 0.3])
+    assert qualities(second) == {0: [0, 0, 0], 1: [0.13, 0.14, 0.15], 3 * IDS_PER_FRAME: [0.3, 0.38, 0.37]}
 
 
 def test_a_masklet_that_is_hidden_at_the_border_ends():
@@ -226,6 +262,7 @@ def test_carried_masklets_cross_the_whole_window_when_new_ones_begin_in_its_midd
 def test_nothing_to_carry_is_like_a_first_window():
     empty = OracleTracker(OracleFinder()).track(clip({}, {}), start=0)
     assert empty.num_masklets == 0
+    assert empty.frame_iou.shape == (2, 0)
 
     window = OracleTracker(OracleFinder()).track(FRAMES[:2], 2, WindowContext(None, 255, empty, FRAMES[0]))
 

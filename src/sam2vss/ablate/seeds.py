@@ -8,6 +8,7 @@ import numpy as np
 import torch
 
 from ..sam2.candidates import Selection
+from ..sam2.recorder import quality_of_masks
 from ..sam2.savings import Savings
 from ..types import MaskletWindow, Window, encode_masks
 
@@ -16,14 +17,16 @@ def compress_selection(selection: Selection, start: int, size: tuple[int, int]) 
     """Return selected masks as masklets of one frame, in their order: best predicted IoU first."""
     scores = (selection.predicted_iou, selection.stability, selection.points)
     predicted_iou, stability, points = (part.float().cpu().numpy() for part in scores)
+    rles = encode_masks(selection.masks.cpu().numpy())
     return MaskletWindow(
         window=Window(start, 1),
         size=size,
-        rles=(encode_masks(selection.masks.cpu().numpy()),),
+        rles=(rles,),
         predicted_iou=predicted_iou,
         stability=stability,
         points=points.reshape(-1, 2),
         ids=np.arange(len(predicted_iou)),
+        frame_iou=quality_of_masks(rles, predicted_iou)[None],
     )
 
 
@@ -51,6 +54,7 @@ def take_rows(window: MaskletWindow, rows: Sequence[int]) -> MaskletWindow:
         stability=window.stability[list(rows)],
         points=window.points[list(rows)],
         ids=window.ids[list(rows)],
+        frame_iou=None if window.frame_iou is None else window.frame_iou[:, list(rows)],
     )
 
 

@@ -12,8 +12,8 @@ from torch import Tensor
 from .association import MatchRule, appearances, assign, mask_overlaps, match_scores
 from .candidates import Candidates, Proposer, Selection, find_candidates, mask_areas, stability_score
 from .model import NO_OBJECT_LOGIT, FrameFeatures, Sam2Network
-from .prompts import PromptPropagator, presence_score
-from .propagate import Tracks
+from .prompts import PromptPropagator, given_tracks, presence_score
+from .propagate import Tracks, joined
 from .track_states import TrackStates
 
 
@@ -52,7 +52,8 @@ class FrameMatcher:
 
     Tracks are matched with all candidates that pass the weaker filters, before NMS: where NMS would prefer the whole
     in one frame and the part in the next, both stay in reach, and a track keeps what it began with. A track's mask is
-    the logits of its candidate. In frames between, and for tracks left without candidate, `between` follows them.
+    the logits of its candidate, and so is its predicted IoU. In frames between, and for tracks left without candidate,
+    `between` follows them.
 
     Args:
         network: The model.
@@ -109,7 +110,7 @@ class FrameMatcher:
         self.size = (masks.shape[1], masks.shape[2])
         self.time = 0
         self.states = self._born(features, masks)
-        return _tracks(self.states.logits)
+        return given_tracks(self.states.logits)
 
     @torch.inference_mode()
     def add(self, features: FrameFeatures, masks: Tensor) -> None:
@@ -127,20 +128,20 @@ class FrameMatcher:
         self.time += 1
         states = self.states
         if self.time % self.every:
-            logits = self._prompted(features, states, torch.nonzero(states.missing == 0)[:, 0])
-            self.states = states.seen(logits, features.low, self.settings.inertia)
-            return _tracks(logits)
+            tracks = self._prompted(features, states, torch.nonzero(states.missing == 0)[:, 0])
+            self.states = states.seen(tracks.logits, features.low, self.settings.inertia)
+            return tracks
         alive = torch.nonzero(states.missing < self._never)[:, 0]
         predicted = states[alive].predicted_masks()
         candidates = self.find(self.network, features, self.size, self.points)
-        logits = self._matched(features, states, alive, predicted, candidates)
-        self.states = states.seen(logits, features.low, self.settings.inertia)
-        entered = self._entered(candidates, logits)
+        tracks = self._matched(features, states, alive, predicted, candidates)
+        self.states = states.seen(tracks.logits, features.low, self.settings.inertia)
+        entered = self._entered(candidates, tracks.logits)
         if not len(entered):
-            return _tracks(logits)
+            return tracks
         new = candidates.logits[entered.rows].float()
         self.states = self.states.joined(TrackStates.born(new, features.low, self._never))
-        return _tracks(torch.cat([logits, new]), entered)
+        return replace(joined([tracks, _tracks(new, entered.predicted_iou)]), entered=entered)
 
     @property
     def _never(self) -> int:
@@ -151,35 +152,39 @@ class FrameMatcher:
         _, logits = self.network.prompt_masks(masks.to(self.network.device))
         return TrackStates.born(logits, features.low, self._never)
 
-    def _prompted(self, features: FrameFeatures, states: TrackStates, rows: Tensor) -> Tensor:
-        """Masks (N, h, w) of some rows, followed by prompts; the others are empty."""
-        logits = torch.full_like(states.logits, NO_OBJECT_LOGIT)
-        logits[rows] = self.between.follow(features, states.logits[rows]).logits
-        return logits
+    def _prompted(self, features: FrameFeatures, states: TrackStates, rows: Tensor) -> Tracks:
+        """Some rows of all N, followed by prompts; the others are empty."""
+        followed = self.between.follow(features, states.logits[rows])
+        logits, quality = _nothing_like(states.logits)
+        logits[rows], quality[rows] = followed.logits, followed.predicted_iou
+        return _tracks(logits, quality)
 
     def _matched(
         self, features: FrameFeatures, states: TrackStates, alive: Tensor, predicted: Tensor, candidates: Candidates
-    ) -> Tensor:
-        """Masks (N, h, w) of the tracks in this frame, empty where a track has none."""
+    ) -> Tracks:
+        """All N tracks in this frame, empty where a track has no mask."""
         settings, live = self.settings, states[alive]
         rows = torch.nonzero(candidates.iou > settings.keep_pred_iou)[:, 0]
         rows = rows[stability_score(candidates.logits[rows], self.stability_offset) >= settings.keep_stability]
-        pool = candidates.logits[rows].float()
+        pool, pool_iou = candidates.logits[rows].float(), candidates.iou[rows]
         masks = pool > 0
         # an object may have gone on as before or have stopped; boxes jitter, so the motion alone would mislead
         overlap = torch.maximum(mask_overlaps(predicted, masks), mask_overlaps(live.logits > 0, masks))
         likeness = live.appearance @ appearances(masks, features.low).T
-        chosen = assign(match_scores(overlap, likeness, candidates.iou[rows], live.missing > 0, settings.rule))
+        chosen = assign(match_scores(overlap, likeness, pool_iou, live.missing > 0, settings.rule))
         is_found = chosen >= 0
-        logits = torch.full_like(states.logits, NO_OBJECT_LOGIT)
-        logits[alive[is_found]] = pool[chosen[is_found]]
+        matched = torch.nonzero(is_found)[:, 0]  # once: a GPU counts a mask each time it is used
+        logits, quality = _nothing_like(states.logits)
+        logits[alive[matched]] = pool[chosen[matched]]
+        quality[alive[matched]] = pool_iou[chosen[matched]].float()
         left = alive[~is_found & (live.missing == 0)]
         if settings.rescue and len(left):
-            followed = self.between.follow(features, states.logits[left]).logits
-            overlap = mask_overlaps(followed > 0, states.logits[left] > 0).diagonal()
+            followed = self.between.follow(features, states.logits[left])
+            overlap = mask_overlaps(followed.logits > 0, states.logits[left] > 0).diagonal()
             is_similar = overlap >= settings.rule.min_overlap
-            logits[left] = torch.where(is_similar[:, None, None], followed, NO_OBJECT_LOGIT)
-        return logits
+            logits[left] = torch.where(is_similar[:, None, None], followed.logits, NO_OBJECT_LOGIT)
+            quality[left] = torch.where(is_similar, followed.predicted_iou, 0.0)
+        return _tracks(logits, quality)
 
     def _entered(self, candidates: Candidates, logits: Tensor) -> Selection:
         """Candidates good enough to open a track that lie mostly outside all tracks' masks (N, h, w)."""
@@ -198,5 +203,10 @@ class FrameMatcher:
         return replace(chosen, rows=rows[chosen.rows])[:places]
 
 
-def _tracks(logits: Tensor, entered: Selection | None = None) -> Tracks:
-    return Tracks(logits, presence_score(logits), entered)
+def _tracks(logits: Tensor, predicted_iou: Tensor) -> Tracks:
+    return Tracks(logits, presence_score(logits), predicted_iou.float())
+
+
+def _nothing_like(logits: Tensor) -> tuple[Tensor, Tensor]:
+    """Empty masks and a quality of 0 for as many rows: (N, h, w) and float32 (N,)."""
+    return torch.full_like(logits, NO_OBJECT_LOGIT), torch.zeros(len(logits), device=logits.device)

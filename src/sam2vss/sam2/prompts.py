@@ -13,7 +13,7 @@ from torch import Tensor
 
 from .candidates import mask_boxes
 from .model import MASK_PROMPT_BIAS, MASK_PROMPT_SCALE, NO_OBJECT_LOGIT, Decoded, FrameFeatures, Sam2Network
-from .propagate import Tracks, best_of_three
+from .propagate import Tracks, best_of_three, joined
 
 LARGEST_PROMPT_LOGIT = 32.0  # Meta's predictor clamps logits fed back as a mask prompt to +-32
 STABLE_CUT, STABLE_SHARE = 0.05, 0.98  # SAM 2's dynamic_multimask_stability_delta and _thresh
@@ -80,7 +80,7 @@ class PromptPropagator:
     def start(self, features: FrameFeatures, masks: Tensor) -> Tracks:
         """Begin with objects of the first frame, bool (N, H, W), N >= 0."""
         _, self.logits = self.network.prompt_masks(masks.to(self.network.device))
-        return Tracks(self.logits, presence_score(self.logits))
+        return given_tracks(self.logits)
 
     @torch.inference_mode()
     def add(self, features: FrameFeatures, masks: Tensor) -> None:
@@ -100,15 +100,17 @@ class PromptPropagator:
     @torch.inference_mode()
     def follow(self, features: FrameFeatures, logits: Tensor) -> Tracks:
         """Find in one frame the objects whose masks in the frame before were `logits` (N, s, s); keeps no state."""
-        found, scores = [logits.new_zeros(0, *logits.shape[1:])], [logits.new_zeros(0)]
+        nothing = Tracks(logits.new_zeros(0, *logits.shape[1:]), logits.new_zeros(0), logits.new_zeros(0).float())
+        tracks = [nothing]
         for part in logits.split(self.chunk) if len(logits) else ():
             decoded = prompt_decoder(self.network, features, part, self.parts)
             mask, iou = _single(decoded) if self.choice == "single" else _most_overlapping(decoded, part)
             is_prompted = (part > 0).flatten(1).any(1)
             score = torch.where(is_prompted & (iou >= self.min_predicted_iou), decoded.object_score, NO_OBJECT_LOGIT)
-            found.append(torch.where((score > 0)[:, None, None], mask, NO_OBJECT_LOGIT).to(logits.dtype))
-            scores.append(score.to(logits.dtype))
-        return Tracks(torch.cat(found), torch.cat(scores))
+            is_present = score > 0
+            found = torch.where(is_present[:, None, None], mask, NO_OBJECT_LOGIT).to(logits.dtype)
+            tracks.append(Tracks(found, score.to(logits.dtype), torch.where(is_present, iou.float(), 0.0)))
+        return joined(tracks)
 
 
 def prompt_decoder(network: Sam2Network, features: FrameFeatures, logits: Tensor, parts: PromptParts) -> Decoded:
@@ -132,6 +134,12 @@ def prompt_decoder(network: Sam2Network, features: FrameFeatures, logits: Tensor
 def presence_score(logits: Tensor) -> Tensor:
     """+10 where a mask (N, s, s) has a pixel, -10 where it is empty, (N,); Meta's object score of a given mask."""
     return (logits > 0).flatten(1).any(1).float() * MASK_PROMPT_SCALE + MASK_PROMPT_BIAS
+
+
+def given_tracks(logits: Tensor) -> Tracks:
+    """Masks (N, s, s) that were given and not found by the decoder."""
+    score = presence_score(logits)
+    return Tracks(logits, score, (score > 0).float())
 
 
 def innermost_points(masks: Tensor) -> Tensor:
@@ -167,9 +175,9 @@ def _single(decoded: Decoded) -> tuple[Tensor, Tensor]:
     inner = (decoded.logits[:, 0] > STABLE_CUT).flatten(1).sum(1)
     outer = (decoded.logits[:, 0] > -STABLE_CUT).flatten(1).sum(1)
     is_stable = torch.where(outer > 0, inner / outer.clamp(min=1), 1.0) >= STABLE_SHARE
-    best, _ = best_of_three(decoded)
+    best, _, best_iou = best_of_three(decoded)
     mask = torch.where(is_stable[:, None, None], decoded.logits[:, 0], best)
-    return mask, torch.where(is_stable, decoded.iou[:, 0], decoded.iou[:, 1:].amax(1))
+    return mask, torch.where(is_stable, decoded.iou[:, 0], best_iou)
 
 
 def _most_overlapping(decoded: Decoded, prompt: Tensor) -> tuple[Tensor, Tensor]:

@@ -18,11 +18,14 @@ class Tracks:
     Attributes:
         logits: Mask logits (N, s, s).
         object_score: Logit that the object is there at all (N,).
+        predicted_iou: The decoder's own estimate of each mask's quality, float32 (N,); 0 where the object is absent, 1
+            for masks that were given.
         entered: Objects seen for the first time in this frame, the last rows of the others; None where there are none.
     """
 
     logits: Tensor
     object_score: Tensor
+    predicted_iou: Tensor
     entered: Selection | None = None
 
 
@@ -88,7 +91,7 @@ class MemoryPropagator:
             for first in range(0, bank.num_objects, self.chunk):
                 rows = slice(first, first + self.chunk)
                 tracks.append(self._follow(features, seen, bank, rows, now, positions))
-        return _joined(tracks)
+        return joined(tracks)
 
     def _condition(self, banks: list[MemoryBank], features: FrameFeatures, masks: Tensor) -> Tracks:
         """Append a bank of objects whose masks in this frame are given."""
@@ -103,9 +106,9 @@ class MemoryPropagator:
             decoded = network.decode(features.low, features, network.no_points(len(part)), network.embed_masks(prompt))
             pointers.append(network.object_pointer(decoded.tokens[:, 0], has_mask & (decoded.object_score > 0)))
             memories.append(network.write_memory(features.low, logits, score, binarise=True))
-            tracks.append(Tracks(logits, score))
+            tracks.append(Tracks(logits, score, has_mask.float()))
         banks.append(MemoryBank(torch.cat(memories), torch.cat(pointers), network.num_memories, network.num_pointers))
-        return _joined(tracks)
+        return joined(tracks)
 
     def _follow(
         self, features: FrameFeatures, seen: Tensor, bank: MemoryBank, rows: slice, now: int, positions: Tensor
@@ -115,25 +118,30 @@ class MemoryPropagator:
         spatial, _, pointers, _ = bank.read(rows, now)
         low = network.attend_to(seen, spatial, pointers, positions)
         decoded = network.decode(low, features, network.no_points(len(low)), network.no_mask())
-        logits, tokens = best_of_three(decoded)
+        logits, tokens, iou = best_of_three(decoded)
         is_present = decoded.object_score > 0
         logits = logits.masked_fill(~is_present[:, None, None], NO_OBJECT_LOGIT)
         pointer = network.object_pointer(tokens, is_present)
         memory = network.write_memory(features.low, logits, decoded.object_score, binarise=False)
         bank.write(rows, now, memory, pointer)
-        return Tracks(logits, decoded.object_score)
+        return Tracks(logits, decoded.object_score, iou.float().masked_fill(~is_present, 0.0))
 
     def _nothing(self) -> Tracks:
         like = self.network.no_mask()
-        return Tracks(like.new_zeros(0, *self.network.logit_size), like.new_zeros(0))
+        return Tracks(like.new_zeros(0, *self.network.logit_size), like.new_zeros(0), like.new_zeros(0).float())
 
 
-def _joined(tracks: list[Tracks]) -> Tracks:
-    return Tracks(torch.cat([t.logits for t in tracks]), torch.cat([t.object_score for t in tracks]))
+def joined(tracks: list[Tracks]) -> Tracks:
+    """Append the rows of all but the first to those of the first; who entered is left out."""
+    return Tracks(
+        torch.cat([t.logits for t in tracks]),
+        torch.cat([t.object_score for t in tracks]),
+        torch.cat([t.predicted_iou for t in tracks]),
+    )
 
 
-def best_of_three(decoded: Decoded) -> tuple[Tensor, Tensor]:
-    """Return mask logits (P, s, s) and token (P, D) of the multi-mask output with the highest predicted IoU."""
+def best_of_three(decoded: Decoded) -> tuple[Tensor, Tensor, Tensor]:
+    """Return logits (P, s, s), token (P, D) and predicted IoU (P,) of the multi-mask output that promises the most."""
     best = decoded.iou[:, 1:].argmax(dim=1) + 1
     rows = torch.arange(len(best), device=best.device)
-    return decoded.logits[rows, best], decoded.tokens[rows, best]
+    return decoded.logits[rows, best], decoded.tokens[rows, best], decoded.iou[rows, best]

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from pycocotools import mask as coco_mask
 
-from ..types import MaskletWindow, Window, encode_masks
+from ..types import MaskletWindow, Window, encode_masks, rle_areas
 
 IDS_PER_FRAME = 4096  # ids of a window start at its first frame times this
 
@@ -18,6 +18,7 @@ class MaskletRecorder:
         self.window = window
         self.size = size
         self._masks: list[dict[int, dict[str, Any]]] = [{} for _ in range(window.length)]
+        self._frame_iou: list[dict[int, float]] = [{} for _ in range(window.length)]
         self._ids: list[int] = []
         self._predicted_iou: list[float] = []
         self._stability: list[float] = []
@@ -49,9 +50,10 @@ class MaskletRecorder:
         self._points += [(float(x), float(y)) for x, y in points]
         return rows
 
-    def put(self, t: int, rows: Sequence[int], rles: Sequence[dict[str, Any]]) -> None:
-        """Store the masks that some masklets have in frame `t` of the window."""
+    def put(self, t: int, rows: Sequence[int], rles: Sequence[dict[str, Any]], predicted_iou: np.ndarray) -> None:
+        """Store the masks that some masklets have in frame `t` of the window, with their predicted IoU (K,)."""
         self._masks[t].update(zip(rows, rles, strict=True))
+        self._frame_iou[t].update(zip(rows, quality_of_masks(rles, predicted_iou).tolist(), strict=True))
 
     def covered(self, t: int) -> np.ndarray:
         """Return the pixels of frame `t` inside any mask put so far, bool (H, W)."""
@@ -64,6 +66,7 @@ class MaskletRecorder:
         """Return all masklets with their masks."""
         empty = encode_masks(np.zeros((1, *self.size), bool))[0]
         rows = range(len(self._ids))
+        frame_iou = [[quality.get(row, 0.0) for row in rows] for quality in self._frame_iou]
         return MaskletWindow(
             window=self.window,
             size=self.size,
@@ -72,4 +75,10 @@ class MaskletRecorder:
             stability=np.array(self._stability, np.float32),
             points=np.array(self._points, np.float32).reshape(-1, 2),
             ids=np.array(self._ids, np.int64),
+            frame_iou=np.array(frame_iou, np.float32),
         )
+
+
+def quality_of_masks(rles: Sequence[dict[str, Any]], predicted_iou: np.ndarray) -> np.ndarray:
+    """Cut the predicted IoU of K masks of a frame to [0, 1], and make it 0 where a mask is empty: float32 (K,)."""
+    return np.where(rle_areas(rles) > 0, predicted_iou.clip(0, 1), 0).astype(np.float32)

@@ -229,7 +229,7 @@ class _Way:
     def open(self, t: int, features: FrameFeatures, found: Selection) -> list[int]:
         """Record new masklets with their masks in frame `t`, and follow them from there; return their rows."""
         rows = _open(self.recorder, found)
-        self.recorder.put(t, rows, encode_masks(found.masks.cpu().numpy()))
+        self.recorder.put(t, rows, encode_masks(found.masks.cpu().numpy()), _on_host(found.predicted_iou))
         self.begin(features, found.masks, rows)
         return rows
 
@@ -240,14 +240,23 @@ class _Way:
         tracks = self.propagator.step(features)
         if tracks.entered is not None:
             self.rows += _open(self.recorder, tracks.entered)
-        self.recorder.put(t, self.rows, compress_tracks(tracks, self.recorder.size))
+        self.recorder.put(t, self.rows, *compress_tracks(tracks, self.recorder.size))
 
 
 def _open(recorder: MaskletRecorder, found: Selection) -> list[int]:
-    return recorder.open(*(part.float().cpu().numpy() for part in (found.predicted_iou, found.stability, found.points)))
+    return recorder.open(*(_on_host(part) for part in (found.predicted_iou, found.stability, found.points)))
 
 
-def compress_tracks(tracks: Tracks, size: tuple[int, int]) -> tuple[dict[str, Any], ...]:
-    """Enlarge mask logits to the frame, cut them at zero and compress them, a few objects at a time."""
+def _on_host(scores: torch.Tensor) -> np.ndarray:
+    found: np.ndarray = scores.float().cpu().numpy()
+    return found
+
+
+def compress_tracks(tracks: Tracks, size: tuple[int, int]) -> tuple[tuple[dict[str, Any], ...], np.ndarray]:
+    """Enlarge mask logits to the frame, cut them at zero and compress them, a few objects at a time.
+
+    Returns:
+        The masks, and the predicted IoU that the tracks say they have, float32 (N,).
+    """
     parts = [encode_masks((enlarge(part, size) > 0).cpu().numpy()) for part in tracks.logits.split(ENLARGED_PER_BATCH)]
-    return tuple(rle for part in parts for rle in part)
+    return tuple(rle for part in parts for rle in part), _on_host(tracks.predicted_iou)
