@@ -16,7 +16,7 @@ LOWEST = {"types", "errors", "interfaces", "settings"}
 PURE = LOWEST | {"mask_runs", "voting", "metrics", "flow", "smoothing", "prefetch"}
 FILES = LOWEST | {"versions", "devices", "files", "images", "videos", "media", "hub", "overlay", "masklet_files"}
 RUN_FOLDER = {"records", "run_info", "run_files", "artifacts"}
-ADAPTERS = RUN_FOLDER | {"segmenters", "trackers", "datasets", "sam2"}
+ADAPTERS = RUN_FOLDER | {"segmenters", "trackers", "datasets", "sam2", "encoders"}
 METHOD = PURE | FILES | ADAPTERS | {"pipeline", "evaluate", "evaluation_tables", "video_counts"}
 BOARDS = {"boards", "page_tables", "counts_files", "dataset_clips"}
 MAY_IMPORT: dict[str, set[str]] = {
@@ -50,6 +50,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "trackers": FILES | {"flow", "mask_runs"},
     "datasets": FILES,
     "sam2": FILES,
+    "encoders": FILES | {"sam2", "segmenters"},  # the feature maps of both
     # the method, and what stands on it
     "pipeline": PURE | FILES | RUN_FOLDER,
     "evaluation_tables": LOWEST | {"metrics"},

@@ -89,8 +89,31 @@ class Smoother(Protocol):
 
 
 class FeatureEncoder(Protocol):
-    """Gives one feature map per frame, for classifiers of masklets (Eq. 3)."""
+    """Gives feature maps of a frame, for classifiers of masklets (Eq. 3)."""
 
-    def encode(self, frame: np.ndarray) -> np.ndarray:
-        """Return float32 features (D, h, w) of one frame, uint8 RGB (H, W, 3)."""
+    @property
+    def name(self) -> str:
+        """What was asked for, such as "sam2:nano/low"; `encoders.load_encoder` takes it again."""
+        ...
+
+    @property
+    def fingerprint(self) -> str:
+        """16 hexadecimal digits that tell weights, levels and preprocessing: equal ones mean equal features.
+
+        Equal up to rounding, that is: device and number format are not part of it.
+        """
+        ...
+
+    @property
+    def level_names(self) -> tuple[str, ...]:
+        """Names of the maps that `encode` returns, in its order."""
+        ...
+
+    @property
+    def channels(self) -> tuple[int, ...]:
+        """D of each level."""
+        ...
+
+    def encode(self, frame: np.ndarray) -> tuple[np.ndarray, ...]:
+        """Return one map a level, float32 (D, h, w), each stretched over the whole frame, uint8 RGB (H, W, 3)."""
         ...
