@@ -17,7 +17,7 @@ PURE = LOWEST | {"mask_runs", "voting", "pooling", "metrics", "flow", "smoothing
 FILES = LOWEST | {"versions", "devices", "files", "images", "videos", "media", "hub", "overlay", "masklet_files"}
 FEATURES = {"masklet_features", "describe", "classifiers", "namers"}
 RUN_FOLDER = {"records", "run_info", "run_files", "artifacts"}
-ADAPTERS = RUN_FOLDER | {"segmenters", "trackers", "datasets", "sam2"}
+ADAPTERS = RUN_FOLDER | {"segmenters", "trackers", "datasets", "sam2", "encoders"}
 METHOD = PURE | FILES | ADAPTERS | FEATURES | {"pipeline", "evaluate", "evaluation_tables", "video_counts"}
 BOARDS = {"boards", "page_tables", "counts_files", "dataset_clips"}
 MAY_IMPORT: dict[str, set[str]] = {
@@ -52,6 +52,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "trackers": FILES | {"flow", "mask_runs"},
     "datasets": FILES,
     "sam2": FILES,
+    "encoders": FILES | {"sam2", "segmenters"},  # the feature maps of both
     # what is known of masklets, and who names them by it
     "masklet_features": FILES,
     "describe": PURE | {"masklet_features"},

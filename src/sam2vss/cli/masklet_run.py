@@ -184,7 +184,8 @@ def run_masklets(
     check_clips(clips, base)
     bars = RunBars()
     if kind == "sam2":
-        from ..refiner import find_sam2, load_tracker
+        from ..refiner import load_tracker
+        from ..sam2.loading import find_sam2
 
         location = find_sam2(sam2)
         masklet_source: MaskletTracker = load_tracker(
