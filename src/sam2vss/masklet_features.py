@@ -155,8 +155,8 @@ def read_features(path: Path) -> tuple[MaskletFeatures, MaskletTruth | None]:
         with np.load(path, allow_pickle=False) as content:
             head = json.loads(str(content["head"]))
             if head["format"] != FORMAT or head["format_version"] != FORMAT_VERSION:
-                raise MediaError(f"{path} is {head['format']!r} of version {head['format_version']!r}, expected {FORMAT!r} "
-                                 f"of version {FORMAT_VERSION}")  # fmt: skip
+                found = f"{head['format']!r} of version {head['format_version']!r}"
+                raise MediaError(f"{path} is {found}, expected {FORMAT!r} of version {FORMAT_VERSION}")
             arrays = {name: content[name] for name in content.files if name != "head"}
             truth_names = [f.name for f in fields(MaskletTruth)]
             truth = None
