@@ -58,8 +58,9 @@ MAY_IMPORT: dict[str, set[str]] = {
     "evaluate_panoptic": PURE | FILES | RUN_FOLDER | {"datasets"},
     "stability": PURE | FILES | RUN_FOLDER | {"datasets"},
     "report_data": FILES | RUN_FOLDER,
+    "report_frames": FILES | RUN_FOLDER | {"report_data"},
     "report_scores": FILES | RUN_FOLDER | {"report_data", "page_tables"},
-    "report": FILES | RUN_FOLDER | {"report_data", "report_scores", "page_tables"},
+    "report": FILES | RUN_FOLDER | {"report_data", "report_frames", "report_scores", "page_tables"},
     "refiner": METHOD,
     # tables of many rows
     "page_tables": LOWEST,

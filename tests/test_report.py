@@ -19,7 +19,8 @@ from PIL import Image
 from sam2vss.errors import MediaError, RunError, SettingsError
 from sam2vss.files import safe_name
 from sam2vss.report import write_report
-from sam2vss.report_data import read_run, share_frames, thin
+from sam2vss.report_data import read_run
+from sam2vss.report_frames import share_frames, thin
 
 HOSTILE = "<!--<script></script ><img src=x onerror=alert(1)>\"'&{{title}}"
 # Raw ids 1..3 and void 0, as in VSPW; two classes share a colour.

@@ -22,23 +22,8 @@ import numpy as np
 from .errors import SettingsError
 from .files import atomic_write_bytes, safe_name
 from .page_tables import html_line, html_table
-from .report_data import (
-    FINISHED,
-    MAX_WIDTH,
-    PANELS,
-    ClipRecord,
-    EmbeddedClip,
-    RunRecord,
-    clip_data,
-    counted,
-    embed_clip,
-    is_inside,
-    num_masklets,
-    png_uri,
-    read_run,
-    share_frames,
-    to_number,
-)
+from .report_data import FINISHED, ClipRecord, RunRecord, counted, is_inside, num_masklets, read_run, to_number
+from .report_frames import MAX_WIDTH, PANELS, EmbeddedClip, clip_data, embed_clip, png_uri, share_frames
 from .report_scores import UNKNOWN, class_card, percent, score_card, score_pair
 from .types import LabelSpace
 
