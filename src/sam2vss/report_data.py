@@ -16,10 +16,12 @@ from typing import Any
 
 from .errors import RunError, Sam2VssError
 from .files import safe_name
+from .report_labels import LabelSet, LabelWords, label_sets, label_words
 from .run_info import FORMAT_VERSION, is_ours
 from .types import LabelSpace
 
 SERIES = ("coverage", "changed", "flip_base", "flip_refined")  # per-frame lists of windows.jsonl, fractions
+SERIES_WITHOUT_BASE = ("coverage", "flip_refined")
 FINISHED = {"done", "finished", "complete", "completed", "ok"}
 
 
@@ -31,7 +33,7 @@ class ClipRecord:
         name: Folder name of the clip.
         frames: File stems of the finished frames.
         times_s: Presentation time of each frame, None where the source has none.
-        series: Per-frame fractions by name (`SERIES`), None where unknown.
+        series: Per-frame fractions by name (`SERIES`, and "flip_" + key of further label sets), None where unknown.
         windows: Its lines of `windows.jsonl`, by start.
         counts: Its entry in `run.json`.
     """
@@ -46,18 +48,39 @@ class ClipRecord:
 
 @dataclass(frozen=True)
 class RunRecord:
-    """A run folder as read, and the warnings gathered on the way (in plain words)."""
+    """A run folder as read.
+
+    Attributes:
+        folder: Where it lies.
+        info: Its `run.json`.
+        label_space: Its classes.
+        words: How to speak of its labels.
+        label_sets: What its viewer shows, in order.
+        clips: Its clips. Where there are no base labels, they hold no numbers about them.
+        scores: Its `scores.json`, without an entry about base labels that there are none of.
+        warnings: What was found wrong on the way, in plain words.
+    """
 
     folder: Path
     info: Mapping[str, Any]
     label_space: LabelSpace
+    words: LabelWords
+    label_sets: tuple[LabelSet, ...]
     clips: tuple[ClipRecord, ...]
     scores: Mapping[str, Any]
     warnings: list[str] = field(default_factory=list)
 
 
-def read_run(run_dir: Path) -> RunRecord:
-    """Read `run.json`, `windows.jsonl` and `scores.json`; the last two may be missing or cut short."""
+def read_run(run_dir: Path, others: Mapping[str, Path] | None = None) -> RunRecord:
+    """Read `run.json`, `windows.jsonl` and `scores.json`; the last two may be missing or cut short.
+
+    Args:
+        run_dir: The run folder.
+        others: Folders of further label maps by name; one that is missing is named in the warnings and left out.
+
+    Raises:
+        RunError: If the folder is not of a run of ours, or a file in it is damaged.
+    """
     if not os.path.isfile(run_dir / "run.json"):  # Path.is_file raises for names that are too long
         raise RunError(
             f"{run_dir} is not a run folder: it holds no run.json. "
@@ -83,15 +106,28 @@ def read_run(run_dir: Path) -> RunRecord:
     else:
         label_space = LabelSpace.numbered(255)
         warnings.append("The run does not say what its classes are called: they are numbered here.")
+    words = label_words(info)
     lines = _read_windows(run_dir / "windows.jsonl", warnings)
     counts = _read_counts(info.get("clips"), warnings)
     for name in lines:
         counts.setdefault(name, {})
-    clips = tuple(_read_clip(run_dir, name, lines.get(name, []), entry) for name, entry in counts.items())
+    keys = SERIES if words.has_base else SERIES_WITHOUT_BASE
+    clips = tuple(_read_clip(run_dir, name, lines.get(name, []), entry, keys) for name, entry in counts.items())
     scores = _read_json(run_dir / "scores.json") if (run_dir / "scores.json").is_file() else {}
-    run = RunRecord(run_dir, info, label_space, clips, scores, warnings)
+    if not words.has_base:
+        scores = {name: entry for name, entry in scores.items() if name != "base"}
+    sets = label_sets(run_dir, words, _existing(others or {}, warnings))
+    run = RunRecord(run_dir, info, label_space, words, sets, clips, scores, warnings)
     warnings.extend(_account(run))
     return run
+
+
+def _existing(others: Mapping[str, Path], warnings: list[str]) -> dict[str, Path]:
+    """Return the folders that are there; the rest is named in a warning."""
+    for name, folder in others.items():
+        if not os.path.isdir(folder):
+            warnings.append(f"{name}: there is no folder {folder}, so its labels are not shown.")
+    return {name: Path(folder) for name, folder in others.items() if os.path.isdir(folder)}
 
 
 def _read_counts(clips: Any, warnings: list[str]) -> dict[str, dict[str, Any]]:
@@ -139,15 +175,21 @@ def _check_window(window: dict[str, Any]) -> dict[str, Any]:
     return window
 
 
-def _read_clip(run_dir: Path, name: str, windows: Sequence[Mapping[str, Any]], counts: Mapping[str, Any]) -> ClipRecord:
+def _read_clip(
+    run_dir: Path,
+    name: str,
+    windows: Sequence[Mapping[str, Any]],
+    counts: Mapping[str, Any],
+    keys: Sequence[str],
+) -> ClipRecord:
     """Join the windows of a clip; without any, the label files themselves say which frames there are."""
     frames: list[str] = []
     times_s: list[float | None] = []
-    series: dict[str, list[float | None]] = {key: [] for key in SERIES}
+    series: dict[str, list[float | None]] = {key: [] for key in keys}
     for window in windows:
         names = [str(frame) for frame in window.get("frames") or []]
         times_s.extend(_times(window, counts, len(frames), len(names)))
-        for key in SERIES:
+        for key in keys:
             series[key].extend(_padded(window.get(key), len(names)))
         frames.extend(names)
     if not windows:
@@ -207,7 +249,7 @@ def is_inside(run_dir: Path, path: Path) -> bool:
 
 def _account(run: RunRecord) -> Iterator[str]:
     """Yield in plain words what does not add up between planned, decoded, refined and written frames."""
-    status = str(run.info.get("status", ""))
+    status, result = str(run.info.get("status", "")), run.words.result
     if status.lower() not in FINISHED:
         state = f"its status is “{status}”" if status else "run.json names no status"
         yield f"This run is not finished ({state}). The page shows what is there so far."
@@ -225,9 +267,9 @@ def _account(run: RunRecord) -> Iterator[str]:
         if expected is not None and decoded is not None and decoded > expected:
             yield f"{clip.name}: decoded {decoded:.0f} frames where the file announced {expected:.0f}."
         if decoded is not None and refined is not None and refined < decoded:
-            yield f"{clip.name}: refined {refined:.0f} of {decoded:.0f} decoded frames; the rest has no labels yet."
+            yield f"{clip.name}: {result} {refined:.0f} of {decoded:.0f} decoded frames; the rest has no labels yet."
         if refined is not None and written is not None and written != refined:
-            yield f"{clip.name}: wrote {written:.0f} label maps for {refined:.0f} refined frames."
+            yield f"{clip.name}: wrote {written:.0f} label maps for {refined:.0f} {result} frames."
 
 
 def num_masklets(window: Mapping[str, Any]) -> int:
