@@ -212,6 +212,14 @@ def test_weights_that_lack_what_features_need_are_refused_and_others_are_not_mis
         load_encoder(f"backbone:{folder}")
 
 
+def test_a_model_that_belongs_to_timm_is_answered_with_one_sentence(tmp_path):
+    config = {"model_type": "timm_wrapper", "architecture": "resnet18", "pretrained_cfg": {"input_size": [3, 64, 64]}}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    (tmp_path / "model.safetensors").write_bytes(b"")
+    with pytest.raises(WeightsError, match=r"needs a package that is not installed .*timm library .*environment\.$"):
+        load_encoder(f"backbone:{tmp_path}")
+
+
 def test_a_model_without_its_image_processor_is_refused(tmp_path):
     folder = save_tiny_backbone("vit", tmp_path / "vit")
     (folder / "preprocessor_config.json").unlink()

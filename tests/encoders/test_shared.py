@@ -9,6 +9,7 @@ from sam2vss.encoders.sam2_encoder import Sam2Encoder
 from sam2vss.encoders.shared import SharedEncoder
 from sam2vss.sam2 import ahead
 from sam2vss.sam2.ahead import encode_ahead
+from sam2vss.sam2.compiled import CompiledNetwork
 from sam2vss.sam2.finder import MaskFinder
 from sam2vss.sam2.loading import find_sam2, load_sam2
 from sam2vss.sam2.tracker import Sam2Tracker
@@ -91,7 +92,9 @@ def test_the_oldest_frames_are_forgotten_beyond_the_bound(network, encoder, monk
     assert counting.frames == 0
 
 
-def test_what_a_caller_does_to_a_map_does_not_reach_the_next_one(network, encoder):
+def test_what_a_caller_does_to_a_map_does_not_reach_the_next_one(network, encoder, monkeypatch):
+    original = network.pyramid
+    monkeypatch.setattr(network, "pyramid", lambda pixels: tuple(part.contiguous() for part in original(pixels)))
     shared, frames = SharedEncoder(encoder), moving_frames(1)
     list(shared.encode_ahead(network, frames))
     before = shared.encode(frames[0])[0]
@@ -118,6 +121,7 @@ def test_an_encoder_is_shared_only_where_it_gives_what_was_asked_for():
     network.set_image_size(128)
     assert share_encoder("sam2:nano/low", location, network) is None
     assert share_encoder("sam2:nano/low@128", location, network) is not None
+    assert share_encoder("sam2:nano/low", location, CompiledNetwork(network)) is None
 
 
 @pytest.mark.gpu

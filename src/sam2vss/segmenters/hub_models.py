@@ -339,7 +339,7 @@ def failing_as(location: ModelLocation) -> Iterator[None]:
     try:
         yield
     except ImportError as error:
-        reason = str(error).strip().splitlines()[0]
+        reason = str(error).strip().splitlines()[0].removesuffix(" You can install it with pip:")
         raise WeightsError(f"{location.id} needs a package that is not installed or not working: {reason}") from error
     except (OSError, ValueError, RuntimeError, KeyError, TypeError, safetensors.SafetensorError) as error:
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
