@@ -71,6 +71,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "report_scores": FILES | RUN_FOLDER | {"report_labels", "report_data", "page_tables"},
     "report": FILES | RUN_FOLDER | {"report_labels", "report_data", "report_frames", "report_scores", "page_tables"},
     "refiner": METHOD,
+    "segmentor": METHOD | {"refiner"},
     # tables of many rows
     "page_tables": LOWEST,
     "boards": FILES | {"metrics", "page_tables"},
@@ -80,14 +81,14 @@ MAY_IMPORT: dict[str, set[str]] = {
     "ablate": METHOD | BOARDS | {"refiner"},
     "training": METHOD | {"dataset_clips"},
     # what a person meets
-    "__init__": METHOD | {"refiner"},
+    "__init__": METHOD | {"refiner", "segmentor"},
     "console": LOWEST | {"pipeline"},
     "plan": METHOD | {"refiner", "console"},
     "doctor": FILES,
-    "demo": METHOD | {"refiner", "report"},
+    "demo": METHOD | {"refiner", "segmentor", "report"},
     "cli": METHOD
     | BOARDS
-    | {"refiner", "training", "report", "demo", "doctor", "console", "plan", "__init__"}
+    | {"refiner", "segmentor", "training", "report", "demo", "doctor", "console", "plan", "__init__"}
     | {"evaluate_panoptic", "stability", "bench", "ablate"},
     "__main__": {"cli"},
 }

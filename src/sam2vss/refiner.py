@@ -289,6 +289,7 @@ def load_tracker(
         knows_clicks_only=location.path == NANO_FOLDER,
         savings=Savings(max_masklets=follow.max_masklets, contained=follow.drop_contained, settled=follow.skip_settled),
         on_frame=on_frame,
+        location=location,
     )
 
 

@@ -79,7 +79,9 @@ class MaskletClassifier(SavedNetwork):
         self.uses_shape = uses_shape
         self.vote_weight = vote_weight
         self.about = {"head": head, "parts": list(parts), "levels": list(levels or level_names)}
-        self.training_record = training or {}
+        self.training_facts: dict[str, Any] = {}
+        if training is not None:
+            self.training_facts = training
         num_classes = self.label_space.num_classes
         known = sorted(known_classes) or list(range(num_classes))
         if not all(0 <= label < num_classes for label in known):
@@ -152,7 +154,7 @@ class MaskletClassifier(SavedNetwork):
 
     def card_text(self) -> str:
         """Return the model card: what it does, on what it was trained, how well."""
-        training: Mapping[str, Any] = self.training_record
+        training: Mapping[str, Any] = self.training_facts
         intro = (
             f"# Masklet classifier: {self.label_space.name or 'classes'} from {self.encoder_name}\n\n"
             f"Names the SAM 2 masklets of a video with one of {self.label_space.num_classes} classes, from features of "

@@ -27,6 +27,15 @@ class SavedNetwork(nn.Module, PyTorchModelHubMixin):  # type: ignore[misc] # the
 
     format = ""
 
+    def note(self, **values: Any) -> None:
+        """Set arguments of `__init__` that are known only after training, in memory and for config.json."""
+        config = dict(self._hub_mixin_config or {})
+        unknown = [name for name in values if name not in config]
+        assert not unknown, f"{unknown} are no arguments of {type(self).__name__}"
+        for name, value in values.items():
+            setattr(self, name, value)
+        self._hub_mixin_config = {**config, **values}
+
     def card_text(self) -> str:
         """Return the model card, Markdown with a YAML head."""
         raise NotImplementedError
