@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from pycocotools import mask as coco_mask
 
 from sam2vss.errors import ShapeError
-from sam2vss.mask_runs import Runs, cut_runs, decode_runs, encode_runs, label_runs, pool_runs
+from sam2vss.mask_runs import Runs, cut_runs, decode_runs, encode_runs, label_runs, mask_boxes, pool_runs
 from sam2vss.types import encode_masks
 
 SEEDS = st.integers(0, 2**32 - 1)
@@ -208,3 +208,37 @@ def test_no_masks_give_no_rle_and_unused_numbers_give_empty_masks():
     assert encode_runs(label_runs(nothing, 0)) == ()
     assert encode_runs(label_runs(nothing, 2)) == encode_masks(np.zeros((2, 2, 3), bool))
     assert encode_runs(label_runs(np.zeros((2, 3), int), 1)) == encode_masks(np.ones((1, 2, 3), bool))
+
+
+# --- boxes -----------------------------------------------------------------------------------------------------------
+
+
+def slow_box(mask: np.ndarray) -> list[int]:
+    """Box x0, y0, x1, y1 of one mask (H, W), half-open."""
+    if not mask.any():
+        return [0, 0, 0, 0]
+    ys, xs = np.nonzero(mask)
+    return [xs.min(), ys.min(), xs.max() + 1, ys.max() + 1]
+
+
+@given(SEEDS)
+def test_boxes_equal_those_of_the_pixels(seed):
+    masks = random_masks(np.random.default_rng(seed))
+    boxes = mask_boxes(decode_runs(encode_masks(masks), masks.shape[1:]))
+    assert (boxes.dtype, boxes.shape) == (np.int64, (len(masks), 4))
+    assert boxes.tolist() == [slow_box(mask) for mask in masks]
+
+
+def test_a_run_that_goes_on_into_the_next_column_touches_both_edges():
+    mask = np.zeros((4, 5), bool)
+    mask[3, 1] = mask[0, 2] = True  # one run of two pixels in column-major order
+    runs = decode_runs(encode_masks(mask[None]), (4, 5))
+    assert len(runs.starts) == 1
+    assert mask_boxes(runs).tolist() == [[1, 0, 3, 4]]
+
+
+def test_empty_masks_between_others_have_empty_boxes():
+    masks = np.zeros((5, 3, 4), bool)
+    masks[1, 1, 2] = masks[3] = True
+    boxes = mask_boxes(decode_runs(encode_masks(masks), (3, 4)))
+    assert boxes.tolist() == [[0] * 4, [2, 1, 3, 2], [0] * 4, [0, 0, 4, 3], [0] * 4]

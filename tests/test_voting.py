@@ -8,15 +8,18 @@ from hypothesis import strategies as st
 
 from sam2vss import voting
 from sam2vss.errors import LabelError, SettingsError, ShapeError
-from sam2vss.types import BaseLabels, LabelSpace, MaskletWindow
+from sam2vss.types import BaseLabels, LabelSpace, MaskletWindow, Naming
 from sam2vss.voting import (
+    add_frame_probabilities,
     add_probabilities,
     choose_classes,
     count_frame_votes,
     count_votes,
     paint_masklets,
     paint_order,
+    paint_window,
     refine_window,
+    top_masklets,
     vote_shares,
 )
 
@@ -452,3 +455,89 @@ def test_earlier_votes_of_another_shape_are_refused():
         refine_window(
             BaseLabels(np.zeros((1, 1, 3), np.uint8)), window, LabelSpace.numbered(3), earlier_votes=np.zeros((2, 3))
         )
+
+
+# --- what namers and trainers use ------------------------------------------------------------------------------------
+
+
+def name_as(classes: np.ndarray, scores: np.ndarray | None = None) -> Naming:
+    """A naming whose frames have these classes (L, N)."""
+    count = classes.shape[1]
+    scores = np.zeros((count, 3)) if scores is None else scores
+    return Naming(scores, np.zeros(count, np.int64), classes, np.linspace(0, 1, count))
+
+
+@given(SEEDS)
+def test_naming_by_the_vote_paints_what_the_vote_paints(seed):
+    masks, labels, label_space, rng = random_case(seed)
+    window, base = MaskletWindow.from_masks(masks), BaseLabels(labels)
+    overlap = OVERLAPS[rng.integers(4)]
+    for vote in ("window", "frame"):
+        refined = refine_window(base, window, label_space, vote, overlap=overlap)
+        frame_classes = (
+            np.tile(refined.classes, (len(labels), 1))
+            if vote == "window"
+            else choose_classes(count_frame_votes(window, labels, label_space))
+        )
+        naming = Naming(refined.votes, refined.classes, frame_classes, refined.vote_share)
+        painted = paint_window(base, window, naming, overlap)
+        for name in ("labels", "base", "votes", "classes", "vote_share", "coverage"):
+            assert getattr(painted, name).tolist() == getattr(refined, name).tolist(), name
+
+
+def test_a_naming_is_painted_frame_by_frame_and_kept_with_its_scores():
+    window = MaskletWindow.from_masks(np.ones((1, 2, 1, 2), bool))
+    base = BaseLabels(np.full((2, 1, 2), 9, np.uint8))
+    painted = paint_window(base, window, name_as(np.array([[4], [-1]]), np.array([[0.25, 0.5, 0.125]])))
+    assert painted.labels.tolist() == [[[4, 4]], [[9, 9]]]
+    assert (painted.votes.tolist(), painted.coverage.tolist()) == ([[0.25, 0.5, 0.125]], [1, 1])
+    assert base.labels.tolist() == [[[9, 9]]] * 2
+
+
+@pytest.mark.parametrize("classes", [[[256]], [[-2]]])
+def test_named_classes_that_labels_cannot_hold_are_refused(classes):
+    window = MaskletWindow.from_masks(np.ones((1, 1, 1, 2), bool))
+    with pytest.raises(LabelError, match="expected -1 to 255 for labels of dtype uint8"):
+        paint_window(BaseLabels(one_row(0, 0)), window, name_as(np.array(classes)))
+
+
+def test_a_naming_of_other_masklets_or_frames_is_refused():
+    window = MaskletWindow.from_masks(np.ones((2, 1, 1, 2), bool))
+    with pytest.raises(ShapeError, match=r"named for \(1, 1\) frames and masklets, expected \(1, 2\)"):
+        paint_window(BaseLabels(one_row(0, 0)), window, name_as(np.array([[0]])))
+    with pytest.raises(ShapeError, match=r"2 classes come with scores \(1, 3\)"):
+        Naming(np.zeros((1, 3)), np.zeros(2, np.int64), np.zeros((1, 2), np.int64), np.zeros(2))
+
+
+@given(SEEDS)
+def test_the_topmost_masklet_of_a_pixel_is_the_last_one_painted(seed):
+    masks, _, _, rng = random_case(seed)
+    window = MaskletWindow.from_masks(masks)
+    order = paint_order(window, OVERLAPS[rng.integers(4)])
+    for t in range(masks.shape[1]):
+        expected = np.full(masks.shape[2:], -1)
+        for i in order:
+            expected[masks[i, t]] = i
+        top = top_masklets(window, t, order)
+        assert top.dtype == np.int32
+        assert top.tolist() == expected.tolist()
+
+
+def test_more_masklets_than_labels_of_8_bits_can_lie_on_top():
+    masks = np.eye(300, dtype=bool)[:, None, None]  # masklet i covers pixel i
+    window = MaskletWindow.from_masks(masks)
+    assert top_masklets(window, 0, np.arange(300)).tolist() == [list(range(300))]
+
+
+@given(SEEDS)
+def test_probability_votes_by_frame_add_up_to_those_of_the_window(seed):
+    masks, labels, _, rng = random_case(seed)
+    probabilities = rng.random((len(labels), 3, 2, 5)).astype(np.float32)
+    window, is_voting = MaskletWindow.from_masks(masks), labels != IGNORE
+    by_frame = add_frame_probabilities(window, probabilities, is_voting)
+    assert by_frame.shape == (len(labels), len(masks), 3)
+    np.testing.assert_allclose(by_frame.sum(axis=0), add_probabilities(window, probabilities, is_voting), rtol=1e-12)
+    for t in range(len(labels)):
+        alone = MaskletWindow.from_masks(masks[:, t : t + 1])
+        expected = add_probabilities(alone, probabilities[t : t + 1], is_voting[t : t + 1])
+        np.testing.assert_array_equal(by_frame[t], expected)

@@ -5,7 +5,7 @@ What comes out is all that a namer or a trainer sees of a window; frames and mas
 
 import numpy as np
 
-from .errors import ShapeError
+from .errors import ShapeError, WeightsError
 from .interfaces import FeatureEncoder
 from .mask_runs import decode_runs, mask_boxes, pool_areas
 from .masklet_features import MaskletFeatures, MaskletTruth
@@ -36,6 +36,7 @@ def describe_window(
     Raises:
         ShapeError: If frames, labels and masklets do not fit together.
         LabelError: If base labels lie outside the label space.
+        WeightsError: If the encoder gives numbers that are not finite.
     """
     if images.shape[:3] != (masklets.window.length, *masklets.size):
         raise ShapeError(
@@ -59,6 +60,11 @@ def describe_window(
         if encoder is None or not areas[t].any():
             continue
         levels = encoder.encode(images[t])
+        if not all(np.isfinite(level).all() for level in levels):  # one would spoil the features of every masklet
+            raise WeightsError(
+                f"the features of {encoder.name} in frame {masklets.window.start + t} are not all finite numbers: "
+                "try --dtype float32, or other weights"
+            )
         weights = [pool_areas(runs, (level.shape[1], level.shape[2])) for level in levels]
         features[t] = pool_masks(levels, weights, pooling.parts)
         if num_tokens:
@@ -116,6 +122,10 @@ def judge_window(
         LabelError: If labels lie outside the label space.
     """
     classes = count_frame_votes(masklets, truth, label_space)
+    if base is not None:
+        if base.shape != truth.shape:
+            raise ShapeError(f"base labels have shape {base.shape}, expected that of the truth, {truth.shape}")
+        label_space.check(base, "base labels")
     top_classes, top_base, top_kept = (np.zeros_like(classes) for _ in range(3))
     order = paint_order(masklets, overlap)
     num_classes = label_space.num_classes

@@ -20,6 +20,7 @@ from .types import Window
 FORMAT = "sam2vss masklet features"
 FORMAT_VERSION = 1
 LARGEST_HALF = 60_000.0  # float16 reaches 65504
+_BROKEN_ZIP = (zipfile.BadZipFile, zlib.error)
 
 
 @dataclass(frozen=True, eq=False)
@@ -122,7 +123,8 @@ def _fits(shape: tuple[int, ...], expected: tuple[int | None, ...]) -> bool:
 def write_features(path: Path, features: MaskletFeatures, truth: MaskletTruth | None = None) -> None:
     """Write what is known of a window's masklets; the file is there whole or not at all.
 
-    Pooled features are stored in float16 (relative rounding 0.05 %) unless one is too large for it.
+    Pooled features are stored in float16 (relative rounding 0.05 %, below 6e-5 absolute 3e-8) unless one is too large
+    for it, counts in int32 unless one is too large.
 
     Raises:
         ShapeError: If a feature is not finite.
@@ -139,9 +141,9 @@ def write_features(path: Path, features: MaskletFeatures, truth: MaskletTruth | 
         arrays[name] = _shrunk(arrays[name], features.window)
     if truth is not None:
         arrays |= {f"truth_{name}": array for name, array in _arrays(truth).items()}
-    counts = {name: array.astype(np.int32) for name, array in arrays.items() if array.dtype.kind == "i"}
+    counts = {name: _narrowed(array) for name, array in arrays.items() if array.dtype.kind == "i"}
     content = io.BytesIO()
-    np.savez_compressed(content, head=np.array(json.dumps(head)), **{**arrays, **counts, "ids": features.ids})
+    np.savez_compressed(content, head=np.array(json.dumps(head)), **{**arrays, **counts})
     atomic_write_bytes(Path(path), content.getvalue())
 
 
@@ -155,6 +157,11 @@ def _shrunk(values: np.ndarray, window: Window) -> np.ndarray:
     return values.astype(np.float16 if np.abs(values).max(initial=0) < LARGEST_HALF else np.float32)
 
 
+def _narrowed(counts: np.ndarray) -> np.ndarray:
+    largest = np.abs(counts).max(initial=0)
+    return counts.astype(np.int32 if largest <= np.iinfo(np.int32).max else np.int64)
+
+
 def read_features(path: Path) -> tuple[MaskletFeatures, MaskletTruth | None]:
     """Read what `write_features` wrote.
 
@@ -163,7 +170,8 @@ def read_features(path: Path) -> tuple[MaskletFeatures, MaskletTruth | None]:
     """
     path = Path(path)
     try:
-        with np.load(path, allow_pickle=False) as content:
+        # opened here, as numpy leaves the file open where it turns out to be no archive
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as content:
             head = json.loads(str(content["head"]))
             if head["format"] != FORMAT or head["format_version"] != FORMAT_VERSION:
                 found = f"{head['format']!r} of version {head['format_version']!r}"
@@ -173,7 +181,7 @@ def read_features(path: Path) -> tuple[MaskletFeatures, MaskletTruth | None]:
             truth = None
             if f"truth_{truth_names[0]}" in arrays:
                 truth = MaskletTruth(**{name: arrays.pop(f"truth_{name}").astype(np.int64) for name in truth_names})
-            for name in ("areas", "votes"):
+            for name in ("ids", "areas", "votes"):
                 if name in arrays:
                     arrays[name] = arrays[name].astype(np.int64)
             for name in ("features", "tokens"):
@@ -182,6 +190,6 @@ def read_features(path: Path) -> tuple[MaskletFeatures, MaskletTruth | None]:
             return MaskletFeatures(window=Window(*head["window"]), size=(height, width), **arrays), truth
     except FileNotFoundError:
         raise MediaError(f"there is no file {path}") from None
-    except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile, zlib.error, ShapeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, EOFError, RuntimeError, *_BROKEN_ZIP, ShapeError) as error:
         reason = f"{type(error).__name__}: {error}"
         raise MediaError(f"{path} holds no masklet features ({reason}); make them again") from error

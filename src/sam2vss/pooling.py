@@ -15,6 +15,7 @@ from .settings import PoolingPart
 PARTS: tuple[PoolingPart, ...] = ("mean", "max", "ring")
 RING_WIDTH = 2  # ours: cells around a mask that are its surroundings
 MAX_TOKENS = 256  # ours: as many as a mask of ordinary size has cells
+_ROUNDING = 1e-6  # areas of cells differ by about 1e-15 of themselves where a border cuts pixels; that means nothing
 
 
 @dataclass(frozen=True)
@@ -75,7 +76,7 @@ def pool_mean(features: np.ndarray, weights: np.ndarray) -> np.ndarray:
 
     Source: paper Eq. 3. F(x, y) of a pixel is that of its cell; a pixel on the border of cells counts in each.
     """
-    flat = weights.reshape(len(weights), -1).astype(np.float32)
+    flat = _flat(weights).astype(np.float32)
     totals = flat.sum(axis=1, keepdims=True)
     shares = flat / np.where(totals > 0, totals, 1)
     pooled: np.ndarray = shares @ features.reshape(len(features), -1).T.astype(np.float32, copy=False)
@@ -90,9 +91,9 @@ def pool_max(features: np.ndarray, weights: np.ndarray) -> np.ndarray:
 
     Source: ours.
     """
-    flat = weights.reshape(len(weights), -1)
+    flat = _flat(weights)
     peaks = flat.max(axis=1, keepdims=True, initial=0)
-    owners, cells = np.nonzero((flat >= peaks / 2) & (flat > 0))  # ordered by mask
+    owners, cells = np.nonzero((flat >= peaks * (0.5 - _ROUNDING)) & (flat > 0))  # ordered by mask
     pooled = np.zeros((len(weights), len(features)), np.float32)
     if len(owners):
         seen, firsts = np.unique(owners, return_index=True)
@@ -123,7 +124,7 @@ def ring_weights(weights: np.ndarray, width: int = RING_WIDTH) -> np.ndarray:
         padded = np.pad(grown, padding)
         shifts = range(2 * width + 1)
         grown = np.max([np.take(padded, range(k, k + weights.shape[axis]), axis=axis) for k in shifts], axis=0)
-    ring: np.ndarray = grown - weights
+    ring: np.ndarray = np.where(grown - weights > _ROUNDING * grown, grown - weights, 0)
     return ring
 
 
@@ -141,7 +142,7 @@ def choose_cells(weights: np.ndarray, count: int) -> np.ndarray:
 
     Source: ours.
     """
-    sums = weights.reshape(len(weights), -1).cumsum(axis=1, dtype=np.float64)
+    sums = _flat(weights).cumsum(axis=1, dtype=np.float64)
     totals = sums[:, -1:]
     rows = np.arange(len(weights))[:, None]  # the fraction of row i is looked up in i..i + 1, all rows at once
     fractions = sums / np.where(totals > 0, totals, 1) + rows
@@ -155,3 +156,8 @@ def take_cells(features: np.ndarray, cells: np.ndarray) -> np.ndarray:
     flat = features.reshape(len(features), -1).T.astype(np.float32, copy=False)
     taken: np.ndarray = np.where((cells >= 0)[..., None], flat[cells], np.float32(0))
     return taken
+
+
+def _flat(weights: np.ndarray) -> np.ndarray:
+    """Return (N, h, w) as (N, h * w); N may be 0, where numpy cannot work out a size of -1."""
+    return weights.reshape(len(weights), weights.shape[1] * weights.shape[2])

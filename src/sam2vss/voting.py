@@ -225,12 +225,7 @@ def paint_masklets(
             f"classes are {classes.dtype} {classes.shape}, expected integers ({num_masklets},), one per masklet, or "
             f"({length}, {num_masklets}), one per frame and masklet"
         )
-    highest = np.iinfo(labels.dtype).max
-    if classes.min(initial=0) < ABSTAINED or classes.max(initial=0) > highest:
-        raise LabelError(
-            f"classes range from {classes.min()} to {classes.max()}, expected {ABSTAINED} to {highest} for labels of "
-            f"dtype {labels.dtype}"
-        )
+    _check_classes(classes, labels.dtype)
     order = paint_order(window, overlap)
     refined = np.empty_like(labels)
     for t, frame_classes in enumerate(np.broadcast_to(classes, (length, num_masklets))):
@@ -333,6 +328,7 @@ def paint_window(
 
     Raises:
         ShapeError: If frames, sizes or masklets do not fit together.
+        LabelError: If a class does not fit the labels' dtype.
     """
     _check_frames(window, base.labels)
     if naming.frame_classes.shape != (window.window.length, window.num_masklets):
@@ -340,6 +336,7 @@ def paint_window(
             f"classes are named for {naming.frame_classes.shape} frames and masklets, expected "
             f"({window.window.length}, {window.num_masklets})"
         )
+    _check_classes(naming.frame_classes, base.labels.dtype)
     return _refinement(base, window, naming, [decode_runs(rles, window.size) for rles in window.rles], overlap)
 
 
@@ -377,6 +374,16 @@ def _check_frames(window: MaskletWindow, labels: np.ndarray) -> None:
         raise ShapeError(
             f"labels have shape {labels.shape}, the masklets are of {expected[0]} frames of size {tuple(window.size)}: "
             "both must come from the same frames at the same resolution"
+        )
+
+
+def _check_classes(classes: np.ndarray, dtype: np.dtype) -> None:
+    """Raise `LabelError` unless classes can be written into labels of this dtype; numpy would wrap them."""
+    highest = np.iinfo(dtype).max
+    if classes.min(initial=0) < ABSTAINED or classes.max(initial=0) > highest:
+        raise LabelError(
+            f"classes range from {classes.min()} to {classes.max()}, expected {ABSTAINED} to {highest} for labels of "
+            f"dtype {dtype}"
         )
 
 

@@ -5,7 +5,7 @@ and refuses what does not fit.
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import torch
@@ -16,7 +16,7 @@ from ..interfaces import FeatureEncoder
 from ..pooling import Pooling
 from ..settings import FrameWeighting, HeadName, PoolingPart, VoteScope
 from ..types import LabelSpace
-from .heads import AttentionPool, ContextHead, PlainHead
+from .heads import NUM_HEADS, AttentionPool, ContextHead, PlainHead
 from .samples import SHAPE_NAMES, Samples, feature_columns
 from .saving import SavedNetwork, card_head, card_table
 
@@ -43,6 +43,10 @@ class MaskletClassifier(SavedNetwork):
         vote_weight: Weight of base votes beside the classifier that served validation clips best; None: not measured.
         training: How and on what it was trained, and its scores, for the card.
         format: What a saved config.json says it is.
+
+    Raises:
+        SettingsError: If options are unknown or do not go together.
+        WeightsError: If parts or levels are asked for that the features do not hold.
     """
 
     format = "sam2vss masklet classifier 1"
@@ -68,6 +72,11 @@ class MaskletClassifier(SavedNetwork):
         format: str = format,
     ) -> None:
         super().__init__()
+        _check_choice("head", head, get_args(HeadName))
+        _check_choice("scope", scope, get_args(VoteScope))
+        _check_choice("weighting", weighting, get_args(FrameWeighting))
+        if hidden < 1 or (head == "context" and hidden % NUM_HEADS):
+            raise SettingsError(f"the hidden layer is {hidden} wide, expected a multiple of {NUM_HEADS}")
         self.label_space = LabelSpace.from_dict(label_set)
         self.encoder_name = str(encoder["name"])
         self.encoder_fingerprint = str(encoder["fingerprint"])
@@ -77,11 +86,9 @@ class MaskletClassifier(SavedNetwork):
         self.num_stored = len(stored_parts) * sum(channels)
         self.scope, self.weighting = scope, weighting
         self.uses_shape = uses_shape
-        self.vote_weight = vote_weight
+        self.vote_weight = None if vote_weight is None else _as_weight(vote_weight)
         self.about = {"head": head, "parts": list(parts), "levels": list(levels or level_names)}
-        self.training_facts: dict[str, Any] = {}
-        if training is not None:
-            self.training_facts = training
+        self.training_record = dict(training or {})
         num_classes = self.label_space.num_classes
         known = sorted(known_classes) or list(range(num_classes))
         if not all(0 <= label < num_classes for label in known):
@@ -90,6 +97,11 @@ class MaskletClassifier(SavedNetwork):
         num_inputs = len(self.columns)
         self.register_buffer("mean", torch.zeros(num_inputs))
         self.register_buffer("spread", torch.ones(num_inputs))
+        if tokens and channels[0] % NUM_HEADS:
+            raise SettingsError(
+                f"attention pooling needs a first level of a multiple of {NUM_HEADS} channels, and {self.encoder_name} "
+                f"has {channels[0]}: leave the tokens out"
+            )
         self.pool = AttentionPool(channels[0]) if tokens else None
         num_inputs += channels[0] * bool(tokens) + len(SHAPE_NAMES) * uses_shape
         if head == "context":
@@ -98,10 +110,15 @@ class MaskletClassifier(SavedNetwork):
             self.head = PlainHead(num_inputs, num_classes, hidden * (head == "mlp"), dropout)
 
     def fit_scale(self, features: np.ndarray) -> None:
-        """Take mean and spread of the training features, float32 (M, F), for the network's first step."""
-        chosen = features[:, self.columns]
-        self.mean.copy_(torch.from_numpy(chosen.mean(axis=0)))  # type: ignore[operator]
-        self.spread.copy_(torch.from_numpy(np.maximum(chosen.std(axis=0), 1e-6)))  # type: ignore[operator]
+        """Take mean and spread of the training features, float32 (M, F), for the network's first step.
+
+        A channel that never changed keeps a spread of 1: it may change later, and must not then outweigh all others.
+        """
+        chosen = features[:, self.columns].astype(np.float64)  # sums of many rows lose digits in float32
+        mean, spread = chosen.mean(axis=0), chosen.std(axis=0)
+        spread[spread <= 1e-6 * np.maximum(np.abs(mean), 1)] = 1
+        self.mean.copy_(torch.from_numpy(mean))  # type: ignore[operator]
+        self.spread.copy_(torch.from_numpy(spread))  # type: ignore[operator]
 
     def forward(self, features: Tensor, tokens: Tensor, shapes: Tensor, groups: Tensor) -> Tensor:
         """Return logits (M, C) of rows; arguments as in `Samples`, features with the chosen columns only."""
@@ -117,7 +134,7 @@ class MaskletClassifier(SavedNetwork):
 
     @torch.inference_mode()
     def predict(self, samples: Samples) -> np.ndarray:
-        """Return class probabilities, float64 (M, C).
+        """Return class probabilities, float64 (M, C); puts the network in evaluation mode.
 
         Raises:
             ShapeError: If the features are not those that the classifier was made for.
@@ -125,15 +142,17 @@ class MaskletClassifier(SavedNetwork):
         self.check_samples(samples)
         if not len(samples):
             return np.zeros((0, self.label_space.num_classes))
+        self.eval()  # dropout is for training only
         logits = self(*self.to_tensors(samples))
         return logits.double().softmax(dim=1).cpu().numpy()  # type: ignore[no-any-return]
 
     def check_samples(self, samples: Samples) -> None:
-        """Raise `ShapeError` unless features and tokens have the expected sizes."""
-        if samples.features.shape[1] != self.num_stored or samples.tokens.shape[1] != self.pooling.tokens:
+        """Raise `ShapeError` unless features, and tokens where they are used, have the expected sizes."""
+        num_features, num_tokens = samples.features.shape[1], samples.tokens.shape[1]
+        if num_features != self.num_stored or (self.pool is not None and num_tokens != self.pooling.tokens):
             raise ShapeError(
-                f"features have {samples.features.shape[1]} columns and {samples.tokens.shape[1]} tokens, the "
-                f"classifier was made for {self.num_stored} and {self.pooling.tokens}"
+                f"features have {num_features} columns and {num_tokens} tokens, the classifier was made for "
+                f"{self.num_stored} and {self.pooling.tokens}"
             )
 
     def to_tensors(self, samples: Samples) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -152,9 +171,24 @@ class MaskletClassifier(SavedNetwork):
                 "encoder it was trained with, or train a classifier for this one"
             )
 
+    def note(self, *, vote_weight: float | None = None, training: Mapping[str, Any] | None = None) -> None:
+        """Keep what is known only after training, so that `save_pretrained` writes it.
+
+        Args:
+            vote_weight: Weight of base votes that served best, [0, 1]; None leaves what is known.
+            training: For the card: "data", "recipe" and "scores", tables of JSON types; None leaves what is known.
+
+        Raises:
+            SettingsError: If the weight lies outside [0, 1].
+        """
+        if vote_weight is not None:
+            self.vote_weight = self.config["vote_weight"] = _as_weight(vote_weight)
+        if training is not None:
+            self.note_training(training)
+
     def card_text(self) -> str:
         """Return the model card: what it does, on what it was trained, how well."""
-        training: Mapping[str, Any] = self.training_facts
+        training: Mapping[str, Any] = self.training_record
         intro = (
             f"# Masklet classifier: {self.label_space.name or 'classes'} from {self.encoder_name}\n\n"
             f"Names the SAM 2 masklets of a video with one of {self.label_space.num_classes} classes, from features of "
@@ -174,6 +208,33 @@ class MaskletClassifier(SavedNetwork):
 
     def _unknown_names(self) -> list[str]:
         return [name for label, name in enumerate(self.label_space.names) if label not in self.known_classes]
+
+
+def mix_votes(probabilities: np.ndarray, votes: np.ndarray, weight: float) -> np.ndarray:
+    """Mix class probabilities with the shares of base votes under the same masks, float64 (M, C).
+
+    Args:
+        probabilities: (M, C).
+        votes: (M, C); rows without votes keep their probabilities.
+        weight: Of the votes, [0, 1].
+
+    Source: ours.
+    """
+    totals = votes.sum(axis=1, keepdims=True)
+    weights = weight * (totals > 0)
+    mixed: np.ndarray = (1 - weights) * probabilities + weights * votes / np.maximum(totals, 1)
+    return mixed
+
+
+def _check_choice(name: str, found: object, known: tuple[str, ...]) -> None:
+    if found not in known:
+        raise SettingsError(f"the {name} of a classifier is {found!r}, expected one of {', '.join(known)}")
+
+
+def _as_weight(weight: float) -> float:
+    if not 0 <= weight <= 1:
+        raise SettingsError(f"the weight of base votes is {weight}, expected 0 to 1")
+    return float(weight)
 
 
 def describe_encoder(encoder: FeatureEncoder) -> dict[str, Any]:

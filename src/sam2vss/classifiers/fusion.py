@@ -145,9 +145,7 @@ class MaskletFusion(SavedNetwork):
         self.label_space = LabelSpace.from_dict(label_set)
         self.pooling = Pooling(tuple(stored_parts))
         self.may_keep = may_keep
-        self.training_facts: dict[str, Any] = {}
-        if training is not None:
-            self.training_facts = training
+        self.training_record = dict(training or {})
         self.encoder_name = str(encoder["name"]) if encoder else None
         self.encoder_fingerprint = str(encoder["fingerprint"]) if encoder else None
         self.columns = np.zeros(0, np.int64)
@@ -233,7 +231,7 @@ class MaskletFusion(SavedNetwork):
 
     def card_text(self) -> str:
         """Return the model card: what it does, on what it was trained, how well."""
-        training: Mapping[str, Any] = self.training_facts
+        training: Mapping[str, Any] = self.training_record
         intro = (
             f"# Masklet fusion, trained on {self.label_space.name or 'classes'}\n\n"
             "Decides for every SAM 2 masklet of a video which class it gets, or that the base labels stay, in place of "

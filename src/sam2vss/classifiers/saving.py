@@ -14,6 +14,8 @@ from torch import nn
 from ..errors import LabelError, SettingsError, ShapeError, WeightsError
 from ..hub import ModelLocation, resolve_model
 
+_HUB_OPTIONS = ("revision", "cache_dir", "force_download", "local_files_only", "token", "map_location")
+
 
 class SavedNetwork(nn.Module, PyTorchModelHubMixin):  # type: ignore[misc] # the hub library has no types
     """A network with `from_pretrained`, `save_pretrained` and `push_to_hub`.
@@ -26,19 +28,27 @@ class SavedNetwork(nn.Module, PyTorchModelHubMixin):  # type: ignore[misc] # the
     """
 
     format = ""
+    _hub_mixin_config: dict[str, Any]  # what config.json holds; the hub library collects it
 
-    def note(self, **values: Any) -> None:
-        """Set arguments of `__init__` that are known only after training, in memory and for config.json."""
-        config = dict(self._hub_mixin_config or {})
-        unknown = [name for name in values if name not in config]
-        assert not unknown, f"{unknown} are no arguments of {type(self).__name__}"
-        for name, value in values.items():
-            setattr(self, name, value)
-        self._hub_mixin_config = {**config, **values}
+    @property
+    def config(self) -> dict[str, Any]:
+        """What `save_pretrained` writes as config.json: the arguments of `__init__`."""
+        found: dict[str, Any] = self._hub_mixin_config
+        return found
+
+    def note_training(self, training: Mapping[str, Any]) -> None:
+        """Keep what is known only after training: "data", "recipe" and "scores", tables of JSON types, for the card."""
+        plain = json.loads(json.dumps(training), parse_constant=lambda _: None)  # JSON knows no NaN
+        self.training_record = self.config["training"] = plain
 
     def card_text(self) -> str:
         """Return the model card, Markdown with a YAML head."""
         raise NotImplementedError
+
+    def _save_pretrained(self, save_directory: Path) -> None:
+        """Write the weights; an earlier network's card goes, which the hub library would leave beside new weights."""
+        super()._save_pretrained(save_directory)
+        (save_directory / "README.md").unlink(missing_ok=True)
 
     def generate_model_card(self, *arguments: Any, **options: Any) -> ModelCard:
         """Return the card that `save_pretrained` and `push_to_hub` write; arguments are those of the hub library."""
@@ -72,16 +82,31 @@ class SavedNetwork(nn.Module, PyTorchModelHubMixin):  # type: ignore[misc] # the
             network.load_state_dict(load_file(location.path / "model.safetensors"))
         except (OSError, ValueError, TypeError, KeyError, RuntimeError, SafetensorError) as error:
             raise WeightsError(f"{location.path} cannot be loaded ({type(error).__name__}: {error})") from error
-        except (LabelError, SettingsError, ShapeError) as error:
+        except (LabelError, SettingsError, ShapeError, WeightsError) as error:
             raise WeightsError(f"{location.path} holds a config.json that makes no sense: {error}") from error
         return network.to(device).eval()
 
     @classmethod
     def _from_pretrained(cls, *, model_id: str, **options: Any) -> Self:
-        """Answer `from_pretrained` of the hub library: the same files, by the same rules."""
+        """Answer `from_pretrained` of the hub library: the same files, by the same rules.
+
+        Args:
+            model_id: Hub id or folder.
+            options: Those of the hub library, of which `revision` and `map_location` count, and all that config.json
+                holds.
+
+        Raises:
+            WeightsError: If the network cannot be had or loaded.
+            SettingsError: If an option is unknown, or differs from config.json.
+        """
         revision = options.get("revision")
         name = f"{model_id}@{revision}" if revision and not Path(model_id).exists() else str(model_id)
         network = cls.load(cls.find(name, {}))
+        config = network._hub_mixin_config
+        others = {key: value for key, value in options.items() if key not in _HUB_OPTIONS}
+        strangers = [key for key, value in others.items() if key not in config or config[key] != value]
+        if strangers:
+            raise SettingsError(f"from_pretrained takes no {strangers[0]}: config.json says what the network is")
         return network.to(torch.device(options.get("map_location") or "cpu"))
 
 

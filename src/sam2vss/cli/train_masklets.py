@@ -66,7 +66,7 @@ class FeatureOptions:
     pool
         What is pooled over a mask: mean is Eq. 3 of the paper, max and ring (its surroundings) are ours.
     tokens
-        Cells per mask that are kept one by one, for --attention.
+        Cells per mask that are kept one by one, for --use-tokens.
     labels
         Base labels of the training clips: a folder of label PNGs.
     val_labels
@@ -127,8 +127,8 @@ def classifier(
     scope: VoteScope = "frame",
     weighting: FrameWeighting = "uniform",
     levels: Several = (),
-    attention: Flag = False,
-    shape: Flag = False,
+    use_tokens: Flag = False,
+    use_shape: Flag = False,
     purity: float = 0.6,
     balance: Literal["none", "sqrt", "inverse"] = "sqrt",
     hidden: int = 256,
@@ -154,9 +154,9 @@ def classifier(
         With --scope window: frames count alike, or by quality (mask area, predicted IoU, cut off by the border or not).
     levels
         Levels of the encoder to use; default: all.
-    attention
+    use_tokens
         Attention pooling of the cells kept with --tokens.
-    shape
+    use_shape
         Let the network see position, size and quality of the masks.
     purity
         Share of a mask's labelled pixels that its majority class needs to be a training example.
@@ -184,8 +184,8 @@ def classifier(
         weighting=weighting,
         parts=options.pool,
         levels=levels,
-        uses_tokens=attention,
-        uses_shape=shape,
+        uses_tokens=use_tokens,
+        uses_shape=use_shape,
         hidden=hidden,
         dropout=dropout,
         purity=_fraction("--purity", purity),
@@ -195,8 +195,8 @@ def classifier(
         rate=rate,
         seed=seed,
     )
-    if attention and not options.tokens and not options.features:
-        raise SettingsError("--attention pools single cells, and none are kept: pass --tokens 16")
+    if use_tokens and not options.tokens and not options.features:
+        raise SettingsError("--use-tokens pools single cells, and none are kept: pass --tokens 16")
     data = gather(options, masklets, needs_encoder=True, needs_votes=False)
     with _passes(recipe.epochs) as say:
         trained = make_classifier(data, recipe, options.out, say)
@@ -358,7 +358,8 @@ def _make(
     data = find_dataset_clips(root, split, only, _label_space(options.label_set))
     device = choose_device(options.device)
     dtype = str(choose_dtype(options.dtype, device)).removeprefix("torch.")
-    base, weights = None, {}
+    base = None
+    weights: dict[str, str] = {}
     if options.labels is not None or options.segmenter is not None:
         base, weights = load_base(options.labels, options.segmenter, None, device, dtype, VoteSettings())
         check_clips(data.clips, base)

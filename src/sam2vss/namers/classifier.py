@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from ..classifiers.classifier import MaskletClassifier
+from ..classifiers.classifier import MaskletClassifier, mix_votes
 from ..classifiers.samples import Samples, make_samples
 from ..describe import describe_window
 from ..errors import SettingsError
@@ -81,7 +81,4 @@ class ClassifierNamer:
             votes = known.votes[samples.frames, samples.masklets]
         else:
             votes = known.votes.sum(axis=0)[samples.masklets]
-        totals = votes.sum(axis=1, keepdims=True)
-        weight = self.vote_weight * (totals > 0)
-        mixed: np.ndarray = (1 - weight) * rows + weight * votes / np.maximum(totals, 1)
-        return mixed
+        return mix_votes(rows, votes, self.vote_weight)

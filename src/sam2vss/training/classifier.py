@@ -11,7 +11,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from ..classifiers.classifier import MaskletClassifier
+from ..classifiers.classifier import MaskletClassifier, mix_votes
 from ..classifiers.samples import Samples, join_samples, make_samples
 from ..errors import SettingsError
 from ..masklet_features import MaskletFeatures, MaskletTruth
@@ -190,7 +190,8 @@ def train_classifier(
     """Train a classifier; writes `metrics.jsonl` and TensorBoard events into `out`, not the network.
 
     Validation: every mask is given one class as a whole, and the mean IoU of all pixels under masks is taken. Where
-    base votes are stored, the weight that serves best beside the classifier is found on the same clips.
+    base votes are stored, the weight that serves best beside the classifier is found on the same clips and kept with
+    the network.
 
     Args:
         folder: Says what the features are.
@@ -201,7 +202,7 @@ def train_classifier(
         say: Told the numbers of every pass.
 
     Raises:
-        SettingsError: If there is nothing to learn from.
+        SettingsError: If there is nothing to learn from or to validate on, or the loss grows beyond all numbers.
     """
     if folder.encoder is None:
         raise SettingsError(f"{folder.path} holds no features of an encoder: make them with --encoder")
@@ -212,6 +213,11 @@ def train_classifier(
         raise SettingsError(
             f"not one of {len(targets)} training masks has a true class with a share of {recipe.purity}: lower --purity"
         )
+    if not held.truth.any():
+        raise SettingsError(
+            f"not one of {len(held.truth)} validation masks lies on labelled pixels, so nothing says when to stop: "
+            "pass --val-data with clips that have truth"
+        )
     out.mkdir(parents=True, exist_ok=True)
     with torch.random.fork_rng(devices=[]), MetricsLog(out, say) as log:
         torch.manual_seed(recipe.seed)
@@ -219,6 +225,7 @@ def train_classifier(
         network.fit_scale(lessons.samples.features[targets >= 0])
         best, epochs = _train(network, lessons, targets, held, recipe, log)
     probabilities = best.predict(held.samples)
+    best.note(vote_weight=fit_vote_weight(probabilities, held))
     is_known = held.targets(recipe.purity) >= 0
     hits = probabilities.argmax(axis=1) == held.targets(recipe.purity)
     return TrainedClassifier(
@@ -267,10 +274,14 @@ def _train(
         network.train()
         losses = []
         for rows in group_batches(lessons.samples.groups, recipe.batch, rng):
+            if not (goal[rows] >= 0).any():
+                continue
             logits = network(*(part[rows] for part in inputs))
             loss = F.cross_entropy(logits, goal[rows], weights, ignore_index=-1)
-            if not torch.isfinite(loss):  # no row of this batch teaches
-                continue
+            if not torch.isfinite(loss):
+                raise SettingsError(
+                    f"the loss is {loss.item()} in pass {epoch}: lower the learning rate, {recipe.rate}"
+                )
             optimiser.zero_grad(set_to_none=True)
             loss.backward()
             optimiser.step()
@@ -338,8 +349,7 @@ def fit_vote_weight(probabilities: np.ndarray, held: Lessons) -> float | None:
     """
     if held.votes is None:
         return None
-    shares = held.votes / np.maximum(held.votes.sum(axis=1, keepdims=True), 1)
-    scores = [mask_miou((1 - weight) * probabilities + weight * shares, held.truth) for weight in VOTE_WEIGHTS]
+    scores = [mask_miou(mix_votes(probabilities, held.votes, weight), held.truth) for weight in VOTE_WEIGHTS]
     return round(float(VOTE_WEIGHTS[int(np.argmax(scores))]), 3)
 
 

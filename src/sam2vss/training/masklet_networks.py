@@ -64,7 +64,7 @@ def read_training_data(
         differing += [] if other.label_space.names == first.label_space.names else ["classes"]
         if differing:
             raise RunError(f"{first.path} and {other.path} differ in {', '.join(differing)}: they cannot be mixed")
-    facts = {"training": [folder.info["data"]["name"] for folder in folders]}
+    facts: dict[str, Any] = {"training": [folder.info["data"]["name"] for folder in folders]}
     if validation:
         train = [window for folder in folders for window in read_windows(folder)]
         held = [window for folder in validation for window in read_windows(folder)]
@@ -138,7 +138,7 @@ def make_fusion(data: TrainingData, recipe: FusionRecipe, out: Path, say: Say | 
         "masklets that leave the base labels": trained.kept,
         "passes": trained.epochs,
     }
-    trained.network.note(training={"data": data.facts, "recipe": asdict(recipe), "scores": scores})
+    trained.network.note_training({"data": data.facts, "recipe": asdict(recipe), "scores": scores})
     save_network(trained.network, out)
     return trained
 
