@@ -105,6 +105,32 @@ class MaskletNamer(Protocol):
         ...
 
 
+class ImageTextModel(Protocol):
+    """Puts pictures and texts into one space, in which what fits together lies close. All vectors have length 1."""
+
+    @property
+    def logit_scale(self) -> float:
+        """What cosines are multiplied with before a softmax, as the model was trained."""
+        ...
+
+    @property
+    def mean_color(self) -> np.ndarray:
+        """The colour that says nothing, uint8 (3,), RGB: zero after the model's normalisation."""
+        ...
+
+    def embed_texts(self, texts: Sequence[str]) -> np.ndarray:
+        """Return one vector a text, float32 (M, D)."""
+        ...
+
+    def embed_images(self, images: Sequence[np.ndarray]) -> np.ndarray:
+        """Return one vector a square picture, uint8 RGB (S, S, 3) of any sizes, as float32 (M, D)."""
+        ...
+
+    def embed_map(self, frame: np.ndarray) -> np.ndarray:
+        """Return a vector for every cell of a grid stretched over one frame, uint8 RGB (H, W, 3): float32 (D, h, w)."""
+        ...
+
+
 class FeatureEncoder(Protocol):
     """Gives feature maps of a frame, for classifiers of masklets (Eq. 3)."""
 

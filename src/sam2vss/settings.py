@@ -40,8 +40,16 @@ SEGMENTER_ALIASES = {
     "segformer-b4": "nvidia/segformer-b4-finetuned-ade-512-512",
     "segformer-b5": "nvidia/segformer-b5-finetuned-ade-640-640",
 }
+TEXT_MODEL_ALIASES = {
+    "siglip2-b16": "google/siglip2-base-patch16-224",
+    "siglip2-l16": "google/siglip2-large-patch16-256",
+    "siglip-b16": "google/siglip-base-patch16-256",
+    "clip-vit-b16": "openai/clip-vit-base-patch16",
+    "clip-vit-l14": "openai/clip-vit-large-patch14",
+}
 DEFAULT_SAM2 = "sam2.1-base-plus"  # ours: good masks where a GPU is, not the heaviest encoder
 DEFAULT_SEGMENTER = "segformer-b2"  # ours: the middle of the ADE20K family
+DEFAULT_TEXT_MODEL = "siglip2-b16"  # ours: the newest small one that is published as safetensors
 MAX_WINDOW = 100_000  # ours: an hour and more at any frame rate; larger numbers are slips of the keyboard
 MAX_IMAGE_SIZE = 4096  # ours: four times SAM 2's own 1024; attention memory grows with the fourth power
 
@@ -108,6 +116,15 @@ class ClassifySettings(StrictModel):
     )  # paper Eq. 3 is per frame
     min_share: float = Field(0.0, ge=0, le=1, description="Below this probability the base labels stay")  # ours
     overlap: OverlapOrder = Field("small-on-top", description="Which masklet wins where several overlap")  # ours
+
+
+class TextSettings(StrictModel):
+    """How masklets are named by text. All defaults are ours; the paper has no such mode."""
+
+    views: int = Field(3, ge=1, le=MAX_WINDOW, description="Frames of a window in which a masklet is looked at")
+    crop_weight: float = Field(0.5, ge=0, le=1, description="Weight of crops beside features pooled over masks")
+    margin: float = Field(0.25, ge=0, le=4, description="Crops grow by this share of the box on every side")
+    fade: float = Field(0.5, ge=0, le=1, description="How far crops fade to grey outside the mask; 1: wholly")
 
 
 Preset = Literal["paper", "fast", "cpu"]
