@@ -57,7 +57,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "masklet_features": FILES,
     "describe": PURE | {"masklet_features"},
     "classifiers": FILES | {"masklet_features", "pooling"},
-    "namers": PURE | FILES | {"masklet_features", "describe", "classifiers"},
+    "namers": PURE | FILES | {"masklet_features", "describe", "classifiers", "encoders"},
     # the method, and what stands on it
     "pipeline": PURE | FILES | RUN_FOLDER,
     "evaluation_tables": LOWEST | {"metrics"},
