@@ -1,23 +1,46 @@
 """`sam2vss classify`."""
 
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
 from ..errors import SettingsError
-from ..settings import ClassifySettings, FollowSettings, MaskletSettings, VoteSettings
+from ..settings import (
+    DEFAULT_TEXT_MODEL,
+    ClassifySettings,
+    FollowSettings,
+    MaskletSettings,
+    TextSettings,
+    VoteSettings,
+)
 from .masklet_run import Naming, RunOptions, run_masklets
 from .refine import load_base
 
 if TYPE_CHECKING:
-    from ..classifiers.classifier import MaskletClassifier
     from ..interfaces import BaseLabelSource, MaskletNamer, MaskletTracker
+    from ..namers.vocabulary import Vocabulary
+    from ..types import LabelSpace
+    from .masklet_run import NamerLoader
+
+
+@dataclass(frozen=True)
+class _Namer:
+    """What names masklets: how it is loaded, what of it decides the result, and a line for --dry-run."""
+
+    load: "NamerLoader"
+    settings: Mapping[str, Any]
+    plan: Mapping[str, object]
 
 
 def classify(
     *source: Path,
-    classifier: str,
+    classifier: str | None = None,
+    labels_text: str | None = None,
+    prompts: Path | None = None,
+    text_model: str = DEFAULT_TEXT_MODEL,
     base: str | None = None,
     label_set: Path | None = None,
     combine: str | None = None,
@@ -25,9 +48,12 @@ def classify(
     masklets: Annotated[MaskletSettings, Parameter(name="*")] = MaskletSettings(),  # noqa: B008 (frozen)
     follow: Annotated[FollowSettings, Parameter(name="*")] = FollowSettings(),  # noqa: B008 (frozen)
     naming: Annotated[ClassifySettings, Parameter(name="*")] = ClassifySettings(),  # noqa: B008 (frozen)
+    text: Annotated[TextSettings, Parameter(name="*")] = TextSettings(),  # noqa: B008 (frozen)
     options: Annotated[RunOptions, Parameter(name="*")],
 ) -> int:
-    """Label videos by SAM 2's masklets and a classifier of their features (I-SAM2), with or without a base model.
+    """Label videos by SAM 2's masklets and what a classifier or a text model sees in them (I-SAM2).
+
+    Give --classifier, or name the classes in words: --labels-text "sky,person,red car", or --prompts FILE.
 
     Parameters
     ----------
@@ -35,63 +61,130 @@ def classify(
         Video files, folders of pictures, data-set roots, or text files that list them.
     classifier
         What `sam2vss train classifier` made: folder, hub id, or "nano" (bundled, for rendered street scenes).
+    labels_text
+        Classes in words, without training: "sky,person=person|pedestrian,red car"; what follows = are synonyms.
+    prompts
+        The same from a file: YAML or JSON with classes, their synonyms and templates, or a class a line.
+    text_model
+        Model that compares pictures with words (CLIP, SigLIP, SigLIP 2): alias, hub id or local folder.
     base
         Labels where no masklet is: a folder of label PNGs, or a model as for refine --segmenter. Default: none, such
         pixels stay void.
     label_set
-        Names, colours and ids of the label PNGs: vspw, vipseg or a label_set.json. Default: the classifier's.
+        Names, colours and ids of the label PNGs: vspw, vipseg or a label_set.json. Default: the classifier's. With
+        --prompts or without --labels-text also the classes to look for by words.
     combine
         Give base votes a say in the classes too: their weight, 0 to 1, or "learned".
     encoder
         Where the classifier's encoder lies, if it has moved.
     """
-    from ..segmentor import find_classifier, load_classifier
-
     weight = _parse_combine(combine)
     if combine is not None and base is None:
         raise SettingsError("--combine weighs base votes, and there is no base: pass --base, or leave --combine out")
-    if base is None and (label_set is not None or options.smooth != "none"):
-        raise SettingsError("--label-set and --smooth are for base labels, and there are none: pass --base")
+    if base is None and options.smooth != "none":
+        raise SettingsError("--smooth is for base labels, and there are none: pass --base")
+    by_text = labels_text is not None or prompts is not None
+    if by_text == (classifier is not None):
+        raise SettingsError("pass either --classifier, or classes in words with --labels-text or --prompts")
+    labels = _label_folder(base)
+    if by_text:
+        if combine is not None or encoder is not None or naming.vote == "frame":
+            raise SettingsError("--combine, --encoder and --vote frame go with --classifier, not with classes in words")
+        vocabulary = _read_vocabulary(labels_text, prompts, label_set if base is None else None)
+        space, how = vocabulary.label_space, _by_text(vocabulary, text_model, text, naming)
+    else:
+        if base is None and label_set is not None:
+            raise SettingsError("--label-set says what base labels mean, and there are none: pass --base")
+        if text != TextSettings() or text_model != DEFAULT_TEXT_MODEL:
+            raise SettingsError("--text-model, --views, --crop-weight, --margin and --fade go with classes in words")
+        assert classifier is not None
+        space, how = _by_classifier(classifier, encoder, naming, weight)
+    request = Naming(
+        command="classify",
+        base=lambda device, dtype: _load_base(base, labels, label_set, space, device, dtype),
+        namer=how.load,
+        settings={
+            **how.settings,
+            "base": base if labels is None else str(labels.resolve()),
+            **_fingerprint(labels, options.out),
+        },
+        inputs=[path for path in (labels, label_set, prompts) if path is not None],
+        plan={**how.plan, "base": base or "none"},
+    )
+    vote = how.settings["vote"]
+    painting = VoteSettings(vote=vote, min_share=naming.min_share, overlap=naming.overlap)
+    return run_masklets(source, options, masklets, follow, painting, request)
+
+
+def _by_classifier(
+    classifier: str, encoder: str | None, naming: ClassifySettings, combine: Any
+) -> tuple["LabelSpace", _Namer]:
+    """Say how a classifier names masklets, and of which classes."""
+    from ..segmentor import find_classifier, load_classifier, load_classifier_namer
+
     location = find_classifier(classifier)
     network = load_classifier(location)
-    labels = _label_folder(base)
 
-    def load_labels(device: str, dtype: str) -> tuple["BaseLabelSource", dict[str, str]]:
-        return _load_base(base, labels, label_set, network, device, dtype)
-
-    def load_namer(tracker: "MaskletTracker", device: str, dtype: str) -> tuple["MaskletNamer", dict[str, str]]:
-        from ..segmentor import load_classifier_namer
-
+    def load(
+        tracker: "MaskletTracker", label_space: "LabelSpace", device: str, dtype: str
+    ) -> tuple["MaskletNamer", dict[str, str]]:
         namer = load_classifier_namer(
             network.to(device),
             tracker,
             encoder=encoder,
             vote=naming.vote,
-            combine=weight,
+            combine=combine,
             min_share=naming.min_share,
             device=device,
             dtype=dtype,
         )
         return namer, {f"{location.id}/{name}": digest for name, digest in location.sha256().items()}
 
-    how = Naming(
-        command="classify",
-        base=load_labels,
-        namer=load_namer,
-        settings={
-            "classifier": classifier,
-            "encoder": network.encoder_name,
-            "encoder_fingerprint": network.encoder_fingerprint,
-            "base": base if labels is None else str(labels.resolve()),
-            **_fingerprint(labels, options.out),
-            "combine": network.vote_weight if weight == "learned" else weight,
-            "vote": naming.vote or network.scope,
-        },
-        inputs=[path for path in (labels, label_set) if path is not None],
-        plan={"names": f"{classifier} on features of {network.encoder_name}", "base": base or "none"},
-    )
-    painting = VoteSettings(vote=naming.vote or network.scope, min_share=naming.min_share, overlap=naming.overlap)
-    return run_masklets(source, options, masklets, follow, painting, how)
+    settings = {
+        "classifier": classifier,
+        "encoder": network.encoder_name,
+        "encoder_fingerprint": network.encoder_fingerprint,
+        "combine": network.vote_weight if combine == "learned" else combine,
+        "vote": naming.vote or network.scope,
+    }
+    plan = {"names": f"{classifier} on features of {network.encoder_name}"}
+    return network.label_space, _Namer(load, settings, plan)
+
+
+def _by_text(vocabulary: "Vocabulary", text_model: str, text: TextSettings, naming: ClassifySettings) -> _Namer:
+    """Say how words name masklets."""
+
+    def load(
+        tracker: "MaskletTracker", label_space: "LabelSpace", device: str, dtype: str
+    ) -> tuple["MaskletNamer", dict[str, str]]:
+        from ..namers.text import load_text_namer
+
+        return load_text_namer(vocabulary, text_model, device, dtype, **text.model_dump(), min_share=naming.min_share)
+
+    settings = {
+        "text_model": text_model,
+        "vocabulary": vocabulary.to_dict(),
+        "text": text.model_dump(),
+        "vote": "window",
+    }
+    plan = {"names": f"{text_model} by words for {vocabulary.label_space.num_classes} classes"}
+    return _Namer(load, settings, plan)
+
+
+def _read_vocabulary(labels_text: str | None, prompts: Path | None, label_set: Path | None) -> "Vocabulary":
+    """Read the classes in words; those of a label set get their synonyms from the prompts."""
+    from ..datasets.label_sets import find_label_space
+    from ..namers.vocabulary import Vocabulary
+
+    if labels_text is not None and (prompts is not None or label_set is not None):
+        raise SettingsError("--labels-text names the classes itself: leave --prompts and --label-set out")
+    if labels_text is not None:
+        return Vocabulary.from_text(labels_text)
+    assert prompts is not None
+    vocabulary = Vocabulary.from_file(prompts)
+    if label_set is None:
+        return vocabulary
+    return Vocabulary.from_label_space(find_label_space(label_set), vocabulary)
 
 
 def _parse_combine(text: str | None) -> Any:
@@ -125,12 +218,7 @@ def _fingerprint(labels: Path | None, out: Path) -> dict[str, str]:
 
 
 def _load_base(
-    base: str | None,
-    labels: Path | None,
-    label_set: Path | None,
-    network: "MaskletClassifier",
-    device: str,
-    dtype: str,
+    base: str | None, labels: Path | None, label_set: Path | None, space: "LabelSpace", device: str, dtype: str
 ) -> tuple["BaseLabelSource", dict[str, str]]:
     """Load what fills the pixels outside all masklets, after making sure that it speaks of the same classes."""
     from ..refiner import stored_label_space
@@ -139,12 +227,12 @@ def _load_base(
     from ..segmentor import check_classes
 
     if base is None:
-        return VoidLabels(network.label_space), {}
+        return VoidLabels(space), {}
     if labels is None:
         source, weights = load_base(None, base, None, device, dtype, VoteSettings())
     else:
         own = (labels / "label_set.json", labels.parent / "label_set.json", labels.parent / "run.json")
-        given = label_set if label_set is not None or any(file.is_file() for file in own) else network.label_space
+        given = label_set if label_set is not None or any(file.is_file() for file in own) else space
         source, weights = StoredLabels(labels, stored_label_space(labels, given)), {}
-    check_classes(source.label_space, network.label_space)
+    check_classes(source.label_space, space)
     return source, weights

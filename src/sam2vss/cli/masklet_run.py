@@ -29,6 +29,9 @@ from .run_folders import check_out
 if TYPE_CHECKING:
     from ..console import RunBars
     from ..interfaces import BaseLabelSource, MaskletNamer, MaskletTracker
+    from ..types import LabelSpace
+
+    NamerLoader = Callable[[MaskletTracker, LabelSpace, str, str], tuple[MaskletNamer, dict[str, str]]]
 
 TRACKERS = ("sam2", "superpixel", "stored", "none")
 
@@ -105,8 +108,8 @@ class Naming:
     Attributes:
         command: Its name.
         base: Loads the base labels, on a device in a number format, with the hashes of their weights.
-        namer: Makes what names the masklets, given the tracker, device and number format, with the hashes of its
-            weights; None: they are voted for.
+        namer: Makes what names the masklets, given the tracker, the classes of the base labels, device and number
+            format, with the hashes of its weights; None: they are voted for.
         settings: What decides the result besides the options of the run, for run.json.
         inputs: Files and folders that are read.
         plan: Lines for --dry-run, by name.
@@ -114,7 +117,7 @@ class Naming:
 
     command: str
     base: Callable[[str, str], tuple["BaseLabelSource", dict[str, str]]]
-    namer: Callable[["MaskletTracker", str, str], tuple["MaskletNamer", dict[str, str]]] | None = None
+    namer: "NamerLoader | None" = None
     settings: Mapping[str, Any]
     inputs: Sequence[Path] = ()
     plan: Mapping[str, object] = field(default_factory=dict)
@@ -190,7 +193,7 @@ def run_masklets(
     weights |= tracker_weights
     namer = None
     if naming.namer is not None:
-        namer, namer_weights = naming.namer(masklet_source, device, dtype_name)
+        namer, namer_weights = naming.namer(masklet_source, base.label_space, device, dtype_name)
         weights |= namer_weights
     stored_folder = masklet_source.folder if isinstance(masklet_source, StoredMasklets) else None
     run = RunFolder.create(

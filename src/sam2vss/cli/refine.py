@@ -10,7 +10,9 @@ from ..settings import DEFAULT_SEGMENTER, FollowSettings, MaskletSettings, VoteS
 from .masklet_run import Naming, RunOptions, run_masklets
 
 if TYPE_CHECKING:
-    from ..interfaces import BaseLabelSource
+    from ..interfaces import BaseLabelSource, MaskletNamer, MaskletTracker
+    from ..types import LabelSpace
+    from .masklet_run import NamerLoader
 
 
 def refine(
@@ -18,6 +20,7 @@ def refine(
     labels: Path | None = None,
     segmenter: str | None = None,
     label_set: Path | None = None,
+    fusion: str | None = None,
     masklets: Annotated[MaskletSettings, Parameter(name="*")] = MaskletSettings(),  # noqa: B008 (frozen)
     follow: Annotated[FollowSettings, Parameter(name="*")] = FollowSettings(),  # noqa: B008 (frozen)
     votes: Annotated[VoteSettings, Parameter(name="*")] = VoteSettings(),  # noqa: B008 (frozen)
@@ -35,6 +38,9 @@ def refine(
         Base labels by a model: alias, hub id or local folder. Default where --labels is not given: segformer-b2.
     label_set
         Names, colours and ids of the label PNGs: vspw, vipseg or a label_set.json.
+    fusion
+        Decide by a learned network in place of the majority vote: what `sam2vss train fusion` made, or "nano-any"
+        (bundled, any label set), or "nano" (bundled, rendered street scenes and sam2-nano only).
     """
     from ..files import folder_fingerprint
 
@@ -42,16 +48,28 @@ def refine(
         raise SettingsError("--labels and --segmenter both give base labels: pass one of them")
     if labels is not None and not labels.exists():
         raise SettingsError(f"--labels {labels} does not exist")
+    load_namer = None
+    if fusion is not None:
+        if votes != VoteSettings(overlap=votes.overlap):
+            raise SettingsError(
+                "--vote, --vote-weight and --min-share say how masklets vote, and --fusion decides: drop one"
+            )
+        load_namer = _fusion_loader(fusion)
     naming = Naming(
         command="refine",
         base=lambda device, dtype: load_base(labels, segmenter, label_set, device, dtype, votes),
+        namer=load_namer,
         settings={
+            "fusion": fusion,
             "labels": None if labels is None else str(labels.resolve()),
             "labels_fingerprint": None if labels is None else folder_fingerprint(labels, options.out),
             "segmenter": None if labels is not None else segmenter or DEFAULT_SEGMENTER,
         },
         inputs=[path for path in (labels, label_set) if path is not None],
-        plan={"labels": labels or segmenter or DEFAULT_SEGMENTER},
+        plan={
+            "labels": labels or segmenter or DEFAULT_SEGMENTER,
+            **({"fusion": fusion} if fusion is not None else {}),
+        },
     )
     return run_masklets(source, options, masklets, follow, votes, naming)
 
@@ -70,3 +88,18 @@ def load_base(
         return StoredLabels(labels, stored_label_space(labels, label_set)), {}
     model = load_segmenter(segmenter or DEFAULT_SEGMENTER, device, dtype, want_probabilities=wants_probabilities)
     return ModelLabels(model), {f"{model.location.id}/{name}": sha for name, sha in model.location.sha256().items()}
+
+
+def _fusion_loader(fusion: str) -> "NamerLoader":
+    """Find a fusion now, so that a wrong name is known before any work; return what loads it."""
+    from ..segmentor import find_fusion, load_fusion_namer
+
+    location = find_fusion(fusion)
+
+    def load(
+        tracker: "MaskletTracker", label_space: "LabelSpace", device: str, dtype: str
+    ) -> tuple["MaskletNamer", dict[str, str]]:
+        namer = load_fusion_namer(location, label_space, tracker, device=device, dtype=dtype)
+        return namer, {f"{location.id}/{name}": digest for name, digest in location.sha256().items()}
+
+    return load
