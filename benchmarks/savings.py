@@ -28,7 +28,8 @@ from sam2vss import MaskletSettings
 from sam2vss.datasets.synthetic import LABEL_SPACE, TEST_SEEDS, VALIDATION_SEEDS, render_clip
 from sam2vss.images import read_image, read_label_map
 from sam2vss.metrics import VideoSegMetrics
-from sam2vss.refiner import find_sam2, load_tracker
+from sam2vss.refiner import load_tracker
+from sam2vss.sam2.loading import find_sam2
 from sam2vss.sam2.savings import Savings, drop_contained, drop_settled, keep_best
 from sam2vss.sam2.tracker import Sam2Tracker
 from sam2vss.segmenters import load_segmenter

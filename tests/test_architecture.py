@@ -17,7 +17,7 @@ PURE = LOWEST | {"mask_runs", "voting", "pooling", "metrics", "flow", "smoothing
 FILES = LOWEST | {"versions", "devices", "files", "images", "videos", "media", "hub", "overlay", "masklet_files"}
 FEATURES = {"masklet_features", "describe", "classifiers", "namers"}
 RUN_FOLDER = {"records", "run_info", "run_files", "artifacts"}
-ADAPTERS = RUN_FOLDER | {"segmenters", "trackers", "datasets", "sam2"}
+ADAPTERS = RUN_FOLDER | {"segmenters", "trackers", "datasets", "sam2", "encoders"}
 METHOD = PURE | FILES | ADAPTERS | FEATURES | {"pipeline", "evaluate", "evaluation_tables", "video_counts"}
 BOARDS = {"boards", "page_tables", "counts_files", "dataset_clips"}
 MAY_IMPORT: dict[str, set[str]] = {
@@ -52,6 +52,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "trackers": FILES | {"flow", "mask_runs"},
     "datasets": FILES,
     "sam2": FILES,
+    "encoders": FILES | {"sam2", "segmenters"},  # the feature maps of both
     # what is known of masklets, and who names them by it
     "masklet_features": FILES,
     "describe": PURE | {"masklet_features"},
@@ -64,10 +65,13 @@ MAY_IMPORT: dict[str, set[str]] = {
     "evaluate": PURE | FILES | RUN_FOLDER | {"datasets", "evaluation_tables", "video_counts"},
     "evaluate_panoptic": PURE | FILES | RUN_FOLDER | {"datasets"},
     "stability": PURE | FILES | RUN_FOLDER | {"datasets"},
-    "report_data": FILES | RUN_FOLDER,
-    "report_scores": FILES | RUN_FOLDER | {"report_data", "page_tables"},
-    "report": FILES | RUN_FOLDER | {"report_data", "report_scores", "page_tables"},
+    "report_labels": LOWEST,
+    "report_data": FILES | RUN_FOLDER | {"report_labels"},
+    "report_frames": FILES | RUN_FOLDER | {"report_labels", "report_data"},
+    "report_scores": FILES | RUN_FOLDER | {"report_labels", "report_data", "page_tables"},
+    "report": FILES | RUN_FOLDER | {"report_labels", "report_data", "report_frames", "report_scores", "page_tables"},
     "refiner": METHOD,
+    "segmentor": METHOD | {"refiner"},
     # tables of many rows
     "page_tables": LOWEST,
     "boards": FILES | {"metrics", "page_tables"},
@@ -77,14 +81,14 @@ MAY_IMPORT: dict[str, set[str]] = {
     "ablate": METHOD | BOARDS | {"refiner"},
     "training": METHOD | {"dataset_clips"},
     # what a person meets
-    "__init__": METHOD | {"refiner"},
+    "__init__": METHOD | {"refiner", "segmentor"},
     "console": LOWEST | {"pipeline"},
     "plan": METHOD | {"refiner", "console"},
     "doctor": FILES,
-    "demo": METHOD | {"refiner", "report"},
+    "demo": METHOD | {"refiner", "segmentor", "report"},
     "cli": METHOD
     | BOARDS
-    | {"refiner", "training", "report", "demo", "doctor", "console", "plan", "__init__"}
+    | {"refiner", "segmentor", "training", "report", "demo", "doctor", "console", "plan", "__init__"}
     | {"evaluate_panoptic", "stability", "bench", "ablate"},
     "__main__": {"cli"},
 }

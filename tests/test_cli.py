@@ -22,6 +22,7 @@ import toy
 from clip_files import write_numbered_video, write_picture, write_sound
 from fake_hub import use_hub
 from sam2vss import cli, refiner
+from sam2vss.sam2 import loading
 from sam2vss.sam2.cost import tracking_cost
 from sam2vss.sam2.tracker import NANO_FOLDER
 from sam2vss.settings import FollowSettings
@@ -672,7 +673,7 @@ def test_an_option_named_like_a_command_counts_in_a_file_too(command, place, exa
 
 @pytest.mark.parametrize("more", [[], ["--dry-run"]])
 def test_a_folder_in_use_is_refused_before_weights_are_looked_for(command, place, tmp_path, monkeypatch, more):
-    monkeypatch.setattr(refiner, "find_sam2", lambda name: pytest.fail("weights were looked for"))
+    monkeypatch.setattr(loading, "find_sam2", lambda name: pytest.fail("weights were looked for"))
     (tmp_path / "notes.txt").write_text("mine")
     answer = command(*toy_run(place, tmp_path, *more))
     assert answer.code == 2

@@ -11,7 +11,15 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from sam2vss.errors import LabelError, MediaError, ShapeError
-from sam2vss.images import encode_jpeg, encode_label_map, image_size, read_image, read_label_map, write_label_map
+from sam2vss.images import (
+    encode_jpeg,
+    encode_label_map,
+    frame_digest,
+    image_size,
+    read_image,
+    read_label_map,
+    write_label_map,
+)
 from sam2vss.types import LabelSpace
 
 VSPW_LIKE = LabelSpace(
@@ -227,3 +235,10 @@ def test_previews_are_jpeg():
     with Image.open(io.BytesIO(encode_jpeg(picture))) as image:
         assert (image.format, image.size) == ("JPEG", (12, 10))
         assert np.abs(np.asarray(image).astype(int) - picture).max() <= 3
+
+
+def test_a_digest_tells_pictures_and_shapes_apart():
+    picture = np.arange(36, dtype=np.uint8).reshape(2, 6, 3)
+    assert frame_digest(picture) == frame_digest(picture.copy())
+    assert frame_digest(picture) != frame_digest(picture + 1)
+    assert frame_digest(picture) != frame_digest(picture.reshape(3, 4, 3))

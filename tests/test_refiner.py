@@ -12,7 +12,8 @@ import toy
 from clip_files import write_numbered_video
 from sam2vss.errors import LabelError, SettingsError, ShapeError, WeightsError
 from sam2vss.pipeline import VoteRule, refine_clip
-from sam2vss.refiner import ArrayLabels, find_sam2, load_tracker, stored_label_space
+from sam2vss.refiner import ArrayLabels, load_tracker, stored_label_space
+from sam2vss.sam2.loading import find_sam2
 from sam2vss.segmenters import ModelLabels
 from sam2vss.trackers.nothing import NoTracker
 from sam2vss.types import LabelSpace, Refinement
@@ -112,19 +113,6 @@ def test_arguments_of_types_that_nobody_can_read_are_named(refiner, changes, err
 def test_a_window_is_a_whole_number_of_frames(window):
     with pytest.raises(SettingsError, match=r"window is .*, expected a whole number of frames, 1 to 100000"):
         sam2vss.Refiner(ExactTracker(), window=window)
-
-
-def test_sam2_is_named_by_text_or_path_and_the_bundled_model_is_among_the_known_names(tmp_path):
-    with pytest.raises(SettingsError, match="sam2 is None, expected an alias, a hub id or a folder"):
-        find_sam2(None)
-    with pytest.raises(WeightsError, match=r"config\.json is missing"):
-        find_sam2(tmp_path)
-    with pytest.raises(WeightsError, match=r"Known names: nano, sam2\.1-tiny"):
-        find_sam2("nope")
-    with pytest.raises(WeightsError, match="the name of a model is empty; known names: nano"):
-        find_sam2("")
-    with pytest.raises(SettingsError, match="320000: sides must be multiples of 32 from 64 on up to 4096"):
-        load_tracker(find_sam2("nano"), sam2vss.MaskletSettings(), image_size=(320000, 320000))
 
 
 @pytest.mark.parametrize(
@@ -276,11 +264,6 @@ def test_an_unknown_mode_is_refused():
 def test_impossible_image_sizes_are_refused(image_size):
     with pytest.raises(SettingsError, match=rf"--image-size {image_size}: sides must be multiples of 32 from 64 on"):
         load_tracker(find_sam2("nano"), sam2vss.MaskletSettings(), image_size=(image_size, image_size))
-
-
-def test_both_names_of_the_bundled_weights_lead_to_them():
-    assert find_sam2("nano") == find_sam2("sam2-nano")
-    assert (find_sam2("nano").path / "model.safetensors").is_file()
 
 
 def test_public_names_are_there_and_others_are_not():

@@ -15,6 +15,7 @@ from PIL import Image
 
 from sam2vss.files import safe_name
 from sam2vss.report import write_report
+from toy_report import make_run
 
 pytestmark = pytest.mark.browser
 
@@ -318,3 +319,104 @@ def test_a_browser_that_falsifies_canvas_pixels_is_called_out(chromium: Any, pag
     tab.goto(page_file.as_uri())
     tab.wait_for_selector("#canvas-warning", state="visible", timeout=10_000)
     tab.close()
+
+
+# ---- more panels, and fewer
+
+PANELS_OF_WIDE = ["base", "refined", "further-1", "further-2", "further-3", "truth"]
+
+
+def wide_maps(frame: int) -> dict[str, np.ndarray]:
+    """Return the maps of one frame and those of further labels: the base labels with two pixels made worse."""
+    found = maps(frame)
+    further = found["base"].copy()
+    further[0, :2] = 2  # wrong: the truth says sky
+    return {**found, "further": further}
+
+
+@pytest.fixture(scope="module")
+def wide_page(tmp_path_factory: pytest.TempPathFactory, page_file: Path) -> Path:
+    """The page of the clips with base, refined, three further label sets and truth; the third lacks the first frame."""
+    folder = tmp_path_factory.mktemp("further")
+    names = ["I-SAM2", "I-SAM2 base", f"a rather long name_{'x' * 60}"]
+    for i in range(NUM_FRAMES):
+        for name in names[: 2 if i == 0 else 3]:
+            path = folder / name / "street" / f"{i:04d}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(wide_maps(i)["further"]).save(path)
+    return write_report(page_file.parent, folder / "report.html", others={name: folder / name for name in names})
+
+
+@pytest.fixture
+def wide(tab: Any, wide_page: Path) -> Any:
+    tab.set_viewport_size({"width": 1280, "height": 900})
+    tab.goto(wide_page.as_uri())
+    wait_for_frame(tab, 0)
+    return tab
+
+
+@pytest.mark.parametrize(("width", "per_row"), [(1920, 3), (1280, 3), (400, 2)])
+def test_six_panels_stand_in_even_rows_and_fit_the_window(wide: Any, width: int, per_row: int) -> None:
+    wide.set_viewport_size({"width": width, "height": 900})
+    wide.locator("#legend button").first.wait_for()
+    assert wide.evaluate("document.documentElement.scrollWidth") <= width
+    boxes = [wide.locator(f'canvas[data-panel="{panel}"]').bounding_box() for panel in PANELS_OF_WIDE]
+    assert len({round(box["x"]) for box in boxes}) == per_row
+    # Level with the others of its row, however long the name above it.
+    assert len({round(box["y"]) for box in boxes}) == 6 // per_row
+    legend = [button.bounding_box() for button in wide.locator("#legend .class-name").all()]
+    assert min(box["width"] for box in legend) > 60
+
+
+def test_panels_of_further_labels_show_their_maps_and_say_where_there_is_none(wide: Any) -> None:
+    set_range(wide, "#opacity", 1)
+    assert (canvas(wide, "further-2")[..., :3] == colored(wide_maps(0)["further"])).all()
+    note = wide.locator('[data-panel-box="further-3"] .no-picture')
+    assert note.is_visible()
+    assert note.inner_text() == "no labels for this frame"
+    assert (np.abs(canvas(wide, "further-3")[..., :3].astype(int) - GREY) <= 2).all()  # the picture alone
+    set_range(wide, "#frame-slider", 1)
+    wait_for_frame(wide, 1)
+    assert not note.is_visible()
+    assert (canvas(wide, "further-3")[..., :3] == colored(wide_maps(1)["further"])).all()
+
+
+def test_further_labels_show_their_own_changes(wide: Any) -> None:
+    toggle(wide, "picture")
+    toggle(wide, "changed")
+    is_worse = (canvas(wide, "further-1")[..., :3] == MADE_WORSE).all(-1)
+    assert is_worse.tolist() == (wide_maps(0)["further"] != wide_maps(0)["base"]).tolist()
+    assert (canvas(wide, "base")[11, 15, :3] == MADE_WORSE).all()  # the base panel shows those of refined
+    assert not (canvas(wide, "truth")[..., :3] == MADE_WORSE).all(-1).any()
+    assert "(refined)" in wide.locator("#changed-key").inner_text()
+
+
+def test_flicker_of_further_labels_is_a_line_of_its_own(wide: Any) -> None:
+    plot = wide.locator('figure[data-plot="flip_base"]')
+    assert [path.get_attribute("class") for path in plot.locator("path").all()] == [
+        *["base", "refined"],
+        *["tone-1", "tone-2", "tone-3"],
+    ]
+    # The further maps are the same in all frames.
+    assert plot.locator('output[data-series="flip_further-1"]').inner_text() == "\N{EN DASH} (mean 0.0 %)"
+    assert "I-SAM2 base" in plot.locator("figcaption").inner_text()
+
+
+def test_a_clip_without_further_labels_shows_its_own_panels_alone(wide: Any) -> None:
+    wide.locator("#clip-select").select_option("1")
+    wide.wait_for_selector('#viewer[data-clip="1"][data-frame="0"]')
+    visible = [panel for panel in PANELS_OF_WIDE if wide.locator(f'canvas[data-panel="{panel}"]').is_visible()]
+    assert visible == ["refined"]
+    assert not wide.locator('label:has(input[data-layer="changed"])').is_visible()  # nothing to compare it with
+
+
+def test_a_run_without_base_labels_has_no_control_or_column_about_them(tab: Any, tmp_path: Path) -> None:
+    run = make_run(tmp_path, command="classify", settings={"base": None})
+    tab.goto(write_report(run).as_uri())
+    wait_for_frame(tab, 0)
+    assert not tab.locator('label:has(input[data-layer="changed"])').is_visible()
+    assert tab.locator("#plot-list figure").count() == 2  # coverage and flicker
+    assert tab.locator("#window-table thead").inner_text().split() == ["frames", "masklets", "coverage", "flicker"]
+    seen = " ".join(tab.locator(part).inner_text() for part in ("#viewer", "#plots", "#windows"))
+    for word in ("base", "refined", "changed"):
+        assert word not in seen, word

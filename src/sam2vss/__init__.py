@@ -4,7 +4,10 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from .classifiers.classifier import MaskletClassifier
+    from .classifiers.fusion import MaskletFusion
     from .refiner import Refiner, refine
+    from .segmentor import classify
     from .settings import MaskletSettings, VoteSettings
     from .types import BaseLabels, Frame, LabelSpace, MaskletWindow, Refinement, Window
 
@@ -12,6 +15,8 @@ __all__ = [
     "BaseLabels",
     "Frame",
     "LabelSpace",
+    "MaskletClassifier",
+    "MaskletFusion",
     "MaskletSettings",
     "MaskletWindow",
     "Refinement",
@@ -19,12 +24,16 @@ __all__ = [
     "VoteSettings",
     "Window",
     "__version__",
+    "classify",
     "refine",
 ]
 
 _HOMES = {
     "Refiner": "refiner",
     "refine": "refiner",
+    "classify": "segmentor",
+    "MaskletClassifier": "classifiers.classifier",
+    "MaskletFusion": "classifiers.fusion",
     "MaskletSettings": "settings",
     "VoteSettings": "settings",
     **dict.fromkeys(("BaseLabels", "Frame", "LabelSpace", "MaskletWindow", "Refinement", "Window"), "types"),

@@ -12,9 +12,10 @@ from .datasets.synthetic import FRAME_RATE, LABEL_SPACE, TEST_SEEDS, SyntheticCl
 from .errors import RunError
 from .evaluate import Evaluation, evaluate_folders
 from .pipeline import Progress, RunSummary, VoteRule, refine_run
-from .refiner import ArrayLabels, find_sam2, load_tracker
+from .refiner import ArrayLabels, load_tracker
 from .report import write_report
 from .run_info import recorded_command
+from .sam2.loading import find_sam2
 from .segmenters import ModelLabels, load_segmenter
 from .settings import FollowSettings, MaskletSettings, VoteSettings
 from .types import Frame

@@ -110,24 +110,27 @@ class FeatureEncoder(Protocol):
 
     @property
     def name(self) -> str:
-        """What `load_encoder` was asked for."""
+        """What was asked for, such as "sam2:nano/low"; `encoders.load_encoder` takes it again."""
         ...
 
     @property
     def fingerprint(self) -> str:
-        """Tells encoders of other weights, levels or preprocessing apart."""
+        """16 hexadecimal digits that tell weights, levels and preprocessing: equal ones mean equal features.
+
+        Equal up to rounding, that is: device and number format are not part of it.
+        """
         ...
 
     @property
     def level_names(self) -> tuple[str, ...]:
-        """Names of the maps that `encode` gives."""
+        """Names of the maps that `encode` returns, in its order."""
         ...
 
     @property
     def channels(self) -> tuple[int, ...]:
-        """D of every level."""
+        """D of each level."""
         ...
 
     def encode(self, frame: np.ndarray) -> tuple[np.ndarray, ...]:
-        """Return one map a level, float32 (D_k, h_k, w_k), stretched over one frame, uint8 RGB (H, W, 3)."""
+        """Return one map a level, float32 (D, h, w), each stretched over the whole frame, uint8 RGB (H, W, 3)."""
         ...

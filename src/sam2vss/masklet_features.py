@@ -7,7 +7,7 @@ import io
 import json
 import zipfile
 import zlib
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -82,6 +82,13 @@ class MaskletFeatures:
         seen: np.ndarray = self.areas > 0
         return seen
 
+    def frames(self, first: int, stop: int) -> "MaskletFeatures":
+        """Return the frames `first` to `stop` (not included) as a window of their own."""
+        by_frame = ("frame_iou", "areas", "boxes_xyxy", "features", "tokens", "votes", "masses")
+        parts = {name: getattr(self, name) for name in by_frame if getattr(self, name) is not None}
+        cut = {name: array[first:stop] for name, array in parts.items()}
+        return replace(self, window=Window(self.window.start + first, stop - first), **cut)
+
 
 @dataclass(frozen=True, eq=False)
 class MaskletTruth:
@@ -103,6 +110,10 @@ class MaskletTruth:
         shapes = {getattr(self, field.name).shape for field in fields(self)}
         if len(shapes) != 1 or self.classes.ndim != 3:
             raise ShapeError(f"truth has shapes {sorted(shapes)}, expected one of three axes (L, N, C)")
+
+    def frames(self, first: int, stop: int) -> "MaskletTruth":
+        """Return what is true of the frames `first` to `stop` (not included)."""
+        return MaskletTruth(**{field.name: getattr(self, field.name)[first:stop] for field in fields(self)})
 
 
 def _fits(shape: tuple[int, ...], expected: tuple[int | None, ...]) -> bool:
@@ -163,10 +174,8 @@ def read_features(path: Path) -> tuple[MaskletFeatures, MaskletTruth | None]:
         with path.open("rb") as file, np.load(file, allow_pickle=False) as content:
             head = json.loads(str(content["head"]))
             if head["format"] != FORMAT or head["format_version"] != FORMAT_VERSION:
-                raise MediaError(
-                    f"{path} is {head['format']!r} of version {head['format_version']!r}, expected {FORMAT!r} of "
-                    f"version {FORMAT_VERSION}"
-                )
+                found = f"{head['format']!r} of version {head['format_version']!r}"
+                raise MediaError(f"{path} is {found}, expected {FORMAT!r} of version {FORMAT_VERSION}")
             arrays = {name: content[name] for name in content.files if name != "head"}
             truth_names = [f.name for f in fields(MaskletTruth)]
             truth = None

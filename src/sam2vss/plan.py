@@ -31,8 +31,9 @@ def print_plan(
     print_rows(rows, f"{len(clips)} clip{'s' * (len(clips) != 1)}")
     if sam2 is None:
         return
-    from .refiner import choose_mode, find_sam2
+    from .refiner import choose_mode
     from .sam2.cost import probe_speed, tracking_cost
+    from .sam2.loading import find_sam2
 
     device = choose_device(device)
     mode = choose_mode(engine.mode, device, sam2)

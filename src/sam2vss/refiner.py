@@ -9,18 +9,17 @@ from typing import TYPE_CHECKING, get_args
 import numpy as np
 
 from .datasets.label_sets import find_label_space
-from .devices import choose_device, choose_dtype
+from .devices import choose_device
 from .errors import LabelError, SettingsError, ShapeError
-from .hub import ModelLocation, local_model, resolve_model
+from .hub import ModelLocation
 from .interfaces import BaseLabelSource, MaskletNamer, MaskletTracker, Smoother
 from .media import find_clips
 from .pipeline import RefinedWindow, VoteRule, check_clips, refine_clip
 from .run_info import read_info
+from .sam2.loading import NANO_NAMES, check_image_size, find_sam2, load_sam2
 from .settings import (
     DEFAULT_SAM2,
-    MAX_IMAGE_SIZE,
     MAX_WINDOW,
-    SAM2_ALIASES,
     FollowSettings,
     MaskletSettings,
     Mode,
@@ -30,12 +29,9 @@ from .settings import (
 from .types import IGNORE_INDEX, BaseLabels, Frame, LabelSpace, Refinement
 
 if TYPE_CHECKING:
-    from .sam2.model import Sam2Network
     from .sam2.tracker import Sam2Tracker
 
 Source = str | Path | Sequence[str | Path] | np.ndarray
-
-NANO_NAMES = ("nano", "sam2-nano")
 
 
 class Refiner:
@@ -233,23 +229,6 @@ class ArrayLabels:
         self.check(clip_name, num_frames=num_frames)
 
 
-def find_sam2(name: str | Path) -> ModelLocation:
-    """Find the weights of a SAM 2 model by alias, hub id, folder or Meta's `.pt` file; "nano" is bundled.
-
-    Raises:
-        WeightsError: If there are none.
-        SettingsError: If `name` is neither text nor a path.
-    """
-    from .sam2.tracker import NANO_FOLDER
-
-    if not isinstance(name, str | Path):
-        raise SettingsError(f"sam2 is {_type_name(name)}, expected an alias, a hub id or a folder")
-    name = str(name)
-    if name in NANO_NAMES:
-        return local_model(NANO_FOLDER, "sam2-nano")
-    return resolve_model(name, {"nano": str(NANO_FOLDER), **SAM2_ALIASES}, checkpoint_suffixes=(".pt",))
-
-
 def choose_mode(mode: Mode, device: str, sam2: str | Path) -> ResolvedMode:
     """Return the mode that "auto" stands for: exact on a GPU and for the small nano weights, else fast."""
     if mode not in get_args(Mode):
@@ -257,33 +236,6 @@ def choose_mode(mode: Mode, device: str, sam2: str | Path) -> ResolvedMode:
     if mode != "auto":
         return mode
     return "fast" if choose_device(device) == "cpu" and str(sam2) not in NANO_NAMES else "exact"
-
-
-def load_sam2(
-    location: ModelLocation,
-    *,
-    image_size: tuple[int, int] | None = None,
-    device: str = "auto",
-    dtype: str = "auto",
-    compiled: bool = False,
-) -> "Sam2Network":
-    """Load SAM 2 weights onto a device; arguments as for `load_tracker`.
-
-    Raises:
-        WeightsError: If they cannot be loaded.
-        SettingsError: If the image size, the device or the number format cannot be used.
-    """
-    from .sam2.compiled import CompiledNetwork, check_compiler
-    from .sam2.weights import load_network
-
-    check_image_size(image_size)
-    device = choose_device(device)
-    if compiled:
-        check_compiler(device)
-    network = load_network(location.path, device, choose_dtype(dtype, device))
-    if image_size is not None:
-        network.set_image_size(image_size)
-    return CompiledNetwork(network) if compiled else network
 
 
 def load_tracker(
@@ -337,6 +289,7 @@ def load_tracker(
         knows_clicks_only=location.path == NANO_FOLDER,
         savings=Savings(max_masklets=follow.max_masklets, contained=follow.drop_contained, settled=follow.skip_settled),
         on_frame=on_frame,
+        location=location,
     )
 
 
@@ -351,14 +304,6 @@ def parse_image_size(text: str | None) -> tuple[int, int] | None:
     size = (int(found[2] or width), width)
     check_image_size(size)
     return size
-
-
-def check_image_size(size: tuple[int, int] | None) -> None:
-    """Raise `SettingsError` if SAM 2 cannot work at (height, width); None stands for the model's own."""
-    if size is not None and any(side % 32 or not 64 <= side <= MAX_IMAGE_SIZE for side in size):
-        height, width = size
-        text = str(width) if width == height else f"{width}x{height}"
-        raise SettingsError(f"--image-size {text}: sides must be multiples of 32 from 64 on up to {MAX_IMAGE_SIZE}")
 
 
 def _image_size(value: object) -> tuple[int, int] | None:

@@ -22,32 +22,19 @@ import numpy as np
 from .errors import SettingsError
 from .files import atomic_write_bytes, safe_name
 from .page_tables import html_line, html_table
-from .report_data import (
-    FINISHED,
-    MAX_WIDTH,
-    PANELS,
-    ClipRecord,
-    EmbeddedClip,
-    RunRecord,
-    clip_data,
-    counted,
-    embed_clip,
-    is_inside,
-    num_masklets,
-    png_uri,
-    read_run,
-    share_frames,
-    to_number,
-)
+from .report_data import FINISHED, ClipRecord, RunRecord, counted, is_inside, num_masklets, read_run, to_number
+from .report_frames import MAX_WIDTH, USUAL_PANELS, EmbeddedClip, clip_data, embed_clip, png_uri, share_frames
+from .report_labels import LabelSet, LabelWords, tones_by_name
 from .report_scores import UNKNOWN, class_card, percent, score_card, score_pair
-from .types import LabelSpace
 
 logger = logging.getLogger(__name__)
 
 MAX_MASKLET_ROWS = 20_000  # about 0.5 MB
 
 
-def write_report(run_dir: Path, out: Path | None = None, max_frames: int = 120) -> Path:
+def write_report(
+    run_dir: Path, out: Path | None = None, max_frames: int = 120, others: Mapping[str, Path] | None = None
+) -> Path:
     """Write the page of one run and return where it lies.
 
     Args:
@@ -55,7 +42,11 @@ def write_report(run_dir: Path, out: Path | None = None, max_frames: int = 120) 
             the page or named on it.
         out: The page, default `run_dir/report.html`.
         max_frames: Frames a clip may show; longer clips are thinned evenly, plots still hold every frame. A page
-            holds at most four times as many frames, so with many clips each shows fewer.
+            holds at most four times as many frames, so with many clips each shows fewer; more than three label sets
+            bring this down in proportion.
+        others: Further labels of the same clips and label set, shown beside the run's own: folders of label maps
+            `<video>/<frame>.png` by name. What is missing in them is named on the page. All maps of the clips shown
+            are read, for the flicker.
 
     Raises:
         RunError: If the folder holds no readable `run.json`.
@@ -66,9 +57,9 @@ def write_report(run_dir: Path, out: Path | None = None, max_frames: int = 120) 
         raise SettingsError(f"max_frames must be at least 1, found {max_frames}")
     run_dir = Path(run_dir)
     page = Path(out) if out is not None else run_dir / "report.html"
-    run = read_run(run_dir)
+    run = read_run(run_dir, others)
     with_frames = [clip for clip in run.clips if clip.frames]
-    per_clip, num_viewed = share_frames(len(with_frames), max_frames)
+    per_clip, num_viewed = share_frames(len(with_frames), max_frames, len(run.label_sets))
     shown = [embed_clip(run, clip, per_clip) for clip in with_frames[:num_viewed]]
     content = _render(run, [clip for clip in shown if clip.frames], page).encode("utf-8")
     atomic_write_bytes(page, content)
@@ -78,7 +69,7 @@ def write_report(run_dir: Path, out: Path | None = None, max_frames: int = 120) 
 
 def _render(run: RunRecord, shown: Sequence[EmbeddedClip], page: Path) -> str:
     """Fill the page's slots. Everything that comes from files passes `escape` or `_script_json` on its way."""
-    panels = [panel for panel in PANELS if any(panel in clip.panels for clip in shown)]
+    panels = [labels for labels in run.label_sets if any(labels.key in clip.panels for clip in shown)]
     slots = {
         "title": escape(run.folder.resolve().name),
         "style": _page_source("css"),
@@ -86,20 +77,21 @@ def _render(run: RunRecord, shown: Sequence[EmbeddedClip], page: Path) -> str:
         "summary": escape(_summary(run)),
         "status": _status_chip(run),
         "warnings": _warnings(run.warnings),
-        "scores": score_card(run.scores),
+        "scores": score_card(run.scores, run.words, tones_by_name(run.label_sets)),
         "facts": _facts(run),
         "notes": _viewer_notes(run, shown),
         "clip_options": "".join(
             f'<option value="{i}">{escape(clip.record.name)}</option>' for i, clip in enumerate(shown)
         ),
-        "panels": "".join(_panel(panel) for panel in panels),
+        "panels": "".join(map(_panel, panels)),
+        "width": "wide" if len(panels) > USUAL_PANELS else "usual",
         "viewer_hidden": "" if shown else "hidden",
         "empty_hidden": "hidden" if shown else "",
-        "class_scores": class_card(run.scores, run.label_space),
+        "class_scores": class_card(run.scores, run.label_space, run.words),
         "accounting": _accounting_table(run, page),
         "timings": _timing_table(run.info),
         "settings": _settings_tables(run.info),
-        "data": "".join(_data_blocks(run.label_space, shown)),
+        "data": "".join(_data_blocks(run, panels, shown)),
     }
     return re.sub(r"\{\{(\w+)\}\}", lambda match: slots[match[1]], _page_source("html"))
 
@@ -108,8 +100,9 @@ def _page_source(suffix: str) -> str:
     return files(__package__).joinpath(f"report_page.{suffix}").read_text(encoding="utf-8")
 
 
-def _data_blocks(label_space: LabelSpace, shown: Sequence[EmbeddedClip]) -> Iterator[str]:
+def _data_blocks(run: RunRecord, panels: Sequence[LabelSet], shown: Sequence[EmbeddedClip]) -> Iterator[str]:
     """Yield one JSON block for the page and one a clip, which the script reads only when the clip is chosen."""
+    label_space = run.label_space
     probe = np.arange(256, dtype=np.uint8).reshape(16, 16)
     classes = [
         {"name": name, "color": color.tolist()}
@@ -119,6 +112,10 @@ def _data_blocks(label_space: LabelSpace, shown: Sequence[EmbeddedClip]) -> Iter
         "report-data",
         {
             "classes": classes,
+            "labelSets": [{"key": labels.key, "name": labels.name, "tone": labels.tone} for labels in panels],
+            "hasBase": run.words.has_base,
+            "maker": run.words.maker,
+            "abstained": run.words.abstained,
             "ignore": label_space.ignore_index,
             "isWide": label_space.dtype != np.uint8,
             "probe": png_uri(probe),  # read back by the script: some browsers falsify canvas pixels
@@ -157,7 +154,7 @@ def _summary(run: RunRecord) -> str:
     """Say in one sentence what was done and what came of it."""
     num_frames = sum(len(clip.frames) for clip in run.clips)
     where = run.clips[0].name if len(run.clips) == 1 else counted(len(run.clips), "clip")
-    text = f"{counted(num_frames, 'frame')} of {where}, {_method(run.info.get('settings'))}"
+    text = f"{counted(num_frames, 'frame')} of {where}, {_method(run.info.get('settings'), run.words)}"
     outcome = []
     changed = _mean(run.clips, "changed")
     if changed is not None:
@@ -166,7 +163,9 @@ def _summary(run: RunRecord) -> str:
         ("flicker", _mean(run.clips, "flip_base"), _mean(run.clips, "flip_refined")),
         ("mIoU", *score_pair(run.scores, "mIoU")),
     ):
-        if before is not None and after is not None:
+        if after is not None and not run.words.has_base:
+            outcome.append(f"{name} {percent(after)} %")
+        elif before is not None and after is not None:
             outcome.append(f"{name} {_change(percent(before), percent(after), after > before)}")
     return f"{text}: {', '.join(outcome)}." if outcome else f"{text}."
 
@@ -178,18 +177,29 @@ def _change(before: str, after: str, is_rise: bool) -> str:
     return f"{'rose' if is_rise else 'fell'} from {before} to {after} %"
 
 
-def _method(settings: Any) -> str:
-    """Say where the base labels and the masklets come from, as far as the settings tell."""
+def _method(settings: Any, words: LabelWords) -> str:
+    """Say where the labels and the masklets come from, as far as the settings tell."""
     segmenter, labels = _find_setting(settings, "segmenter"), _find_setting(settings, "labels")
     sam2, tracker = _find_setting(settings, "sam2"), _find_setting(settings, "tracker")
     window = _find_setting(settings, "window")
+    maker = f" of SAM 2 ({sam2})" if sam2 else f" of {tracker}" if tracker else ""
+    span = f" in windows of {window} frames" if window else ""
+    if words.result == "classified":
+        classifier, base = (_find_setting(settings, name) for name in ("classifier", "base"))
+        source = base or segmenter or labels
+        by = f" by {Path(classifier).name}" if classifier else ""
+        over = (
+            f"over base labels{f' ({Path(source).name})' if source else ''}"
+            if words.has_base
+            else "without base labels"
+        )
+        return f"masklets{maker}{span} classified{by}, {over}"
     origin = (
         f"labelled by {segmenter}, " if segmenter else f"with stored labels ({Path(labels).name}), " if labels else ""
     )
     if tracker == "none":
         return f"{origin}without masklets"
-    maker = f" of SAM 2 ({sam2})" if sam2 else f" of {tracker}" if tracker else ""
-    return f"{origin}refined with masklets{maker}{f' in windows of {window} frames' if window else ''}"
+    return f"{origin}refined with masklets{maker}{span}"
 
 
 def _status_chip(run: RunRecord) -> str:
@@ -225,19 +235,22 @@ def _viewer_notes(run: RunRecord, shown: Sequence[EmbeddedClip]) -> str:
     return "".join(f"<li>{escape(note)}</li>" for note in notes)
 
 
-def _panel(panel: str) -> str:
+def _panel(labels: LabelSet) -> str:
+    key, title = labels.key, escape(labels.title)
     return (
-        f'<figure class="panel" data-panel-box="{panel}"><figcaption><span class="dot {panel}"></span>'
-        f'<span class="panel-name">{PANELS[panel]}</span><output data-hover="{panel}" aria-live="off"></output>'
-        f'</figcaption><div class="stage"><canvas data-panel="{panel}" width="480" height="270" role="img" '
-        f'aria-label="{PANELS[panel]} of the chosen frame"></canvas><span class="marker" hidden></span>'
-        f'<span class="no-picture" hidden>no picture stored for this frame</span></div></figure>'
+        f'<figure class="panel" data-panel-box="{key}"><figcaption><span class="dot {labels.tone}"></span>'
+        f'<span class="panel-name">{title}</span><output data-hover="{key}" aria-live="off"></output>'
+        f'</figcaption><div class="stage"><canvas data-panel="{key}" width="480" height="270" role="img" '
+        f'aria-label="{title} of the chosen frame"></canvas><span class="marker" hidden></span>'
+        f'<span class="no-picture" hidden></span></div></figure>'
     )
 
 
 def _facts(run: RunRecord) -> str:
     """Return the few numbers that say how the run went, as far as they are known."""
-    flicker = [_mean(run.clips, key) for key in ("flip_base", "flip_refined")]
+    arrow = " \N{RIGHTWARDS ARROW} "
+    sides = {"flip_base": "base", "flip_refined": run.words.result} if run.words.has_base else {"flip_refined": ""}
+    flicker = arrow.join(_with_unit(_mean(run.clips, key)) for key in sides)
     windows = [window for clip in run.clips for window in clip.windows]
     num_frames = sum(len(clip.frames) for clip in run.clips)
     seconds = sum(_stage_seconds(run.info).values())
@@ -248,7 +261,7 @@ def _facts(run: RunRecord) -> str:
         "masklets per window": f"{masklets / len(windows):.1f}" if windows else UNKNOWN,
         "pixels inside masklets": _with_unit(_mean(run.clips, "coverage")),
         "pixels changed": _with_unit(_mean(run.clips, "changed")),
-        "flicker, base \N{RIGHTWARDS ARROW} refined": " \N{RIGHTWARDS ARROW} ".join(map(_with_unit, flicker)),
+        f"flicker, {arrow.join(sides.values())}".removesuffix(", "): flicker,
         "time": f"{seconds:.0f} s" if seconds else UNKNOWN,
         "time per frame": f"{seconds / num_frames:.2f} s" if seconds and num_frames else UNKNOWN,
     }
@@ -265,13 +278,14 @@ def _with_unit(value: float | None) -> str:
 def _accounting_table(run: RunRecord, page: Path) -> str:
     """Return frames per clip at every stage, with a link to the overlay video where there is one."""
     stages = ("expected", "decoded", "refined", "written")
+    heads = [run.words.result if stage == "refined" else stage for stage in stages]
     rows = []
     for clip in run.clips:
         numbers = [to_number(clip.counts.get(f"frames_{stage}")) for stage in stages]
         cells = [UNKNOWN if number is None else f"{number:.0f}" for number in numbers]
         source = escape(str(clip.counts.get("source", "")))
         rows.append(html_line(escape(clip.name), [*cells, _overlay_link(run.folder, clip.name, page), source]))
-    return html_table(["clip", *stages, "overlay", "source"], rows, "Frames at every stage", "accounting")
+    return html_table(["clip", *heads, "overlay", "source"], rows, "Frames at every stage", "accounting")
 
 
 def _overlay_link(run_dir: Path, clip: str, page: Path) -> str:

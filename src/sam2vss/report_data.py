@@ -1,36 +1,27 @@
-"""What a report shows, read from a run folder: numbers per frame, warnings, and pictures as data URIs.
+"""What a report says about a run, read from its folder: numbers per frame, scores and warnings.
 
-Works on finished and unfinished runs; all files but `run.json` may be missing. `report.py` turns this into a page.
+Works on finished and unfinished runs; all files but `run.json` may be missing. `report_frames.py` adds the pictures,
+`report.py` turns both into a page.
 """
 
-import base64
-import io
 import json
 import math
 import os
 import re
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from PIL import Image
-
 from .errors import RunError, Sam2VssError
 from .files import safe_name
+from .report_labels import LabelSet, LabelWords, label_sets, label_words
 from .run_info import FORMAT_VERSION, is_ours
 from .types import LabelSpace
 
-PANELS = {"base": "Base labels", "refined": "Refined labels", "truth": "Ground truth"}
-FOLDERS = {"base": "base", "refined": "labels", "truth": "truth"}  # panel -> folder of the run
 SERIES = ("coverage", "changed", "flip_base", "flip_refined")  # per-frame lists of windows.jsonl, fractions
-MAX_WIDTH = 480  # px; ours: 120 frames of three panels then stay under 10 MB
-JPEG_QUALITY = 80  # ours: 33 kB for a 480 x 360 street scene
-CLIPS_WORTH = 4  # a page holds at most this many times `max_frames` frames, so many clips get fewer frames each
-MIN_CLIP_FRAMES = 8  # below this a clip gets no viewer; the page names how many
+SERIES_WITHOUT_BASE = ("coverage", "flip_refined")
 FINISHED = {"done", "finished", "complete", "completed", "ok"}
 
 
@@ -42,7 +33,7 @@ class ClipRecord:
         name: Folder name of the clip.
         frames: File stems of the finished frames.
         times_s: Presentation time of each frame, None where the source has none.
-        series: Per-frame fractions by name (`SERIES`), None where unknown.
+        series: Per-frame fractions by name (`SERIES`, and "flip_" + key of further label sets), None where unknown.
         windows: Its lines of `windows.jsonl`, by start.
         counts: Its entry in `run.json`.
     """
@@ -57,18 +48,39 @@ class ClipRecord:
 
 @dataclass(frozen=True)
 class RunRecord:
-    """A run folder as read, and the warnings gathered on the way (in plain words)."""
+    """A run folder as read.
+
+    Attributes:
+        folder: Where it lies.
+        info: Its `run.json`.
+        label_space: Its classes.
+        words: How to speak of its labels.
+        label_sets: What its viewer shows, in order.
+        clips: Its clips. Where there are no base labels, they hold no numbers about them.
+        scores: Its `scores.json`, without an entry about base labels that there are none of.
+        warnings: What was found wrong on the way, in plain words.
+    """
 
     folder: Path
     info: Mapping[str, Any]
     label_space: LabelSpace
+    words: LabelWords
+    label_sets: tuple[LabelSet, ...]
     clips: tuple[ClipRecord, ...]
     scores: Mapping[str, Any]
     warnings: list[str] = field(default_factory=list)
 
 
-def read_run(run_dir: Path) -> RunRecord:
-    """Read `run.json`, `windows.jsonl` and `scores.json`; the last two may be missing or cut short."""
+def read_run(run_dir: Path, others: Mapping[str, Path] | None = None) -> RunRecord:
+    """Read `run.json`, `windows.jsonl` and `scores.json`; the last two may be missing or cut short.
+
+    Args:
+        run_dir: The run folder.
+        others: Folders of further label maps by name; one that is missing is named in the warnings and left out.
+
+    Raises:
+        RunError: If the folder is not of a run of ours, or a file in it is damaged.
+    """
     if not os.path.isfile(run_dir / "run.json"):  # Path.is_file raises for names that are too long
         raise RunError(
             f"{run_dir} is not a run folder: it holds no run.json. "
@@ -94,15 +106,28 @@ def read_run(run_dir: Path) -> RunRecord:
     else:
         label_space = LabelSpace.numbered(255)
         warnings.append("The run does not say what its classes are called: they are numbered here.")
+    words = label_words(info)
     lines = _read_windows(run_dir / "windows.jsonl", warnings)
     counts = _read_counts(info.get("clips"), warnings)
     for name in lines:
         counts.setdefault(name, {})
-    clips = tuple(_read_clip(run_dir, name, lines.get(name, []), entry) for name, entry in counts.items())
+    keys = SERIES if words.has_base else SERIES_WITHOUT_BASE
+    clips = tuple(_read_clip(run_dir, name, lines.get(name, []), entry, keys) for name, entry in counts.items())
     scores = _read_json(run_dir / "scores.json") if (run_dir / "scores.json").is_file() else {}
-    run = RunRecord(run_dir, info, label_space, clips, scores, warnings)
+    if not words.has_base:
+        scores = {name: entry for name, entry in scores.items() if name != "base"}
+    sets = label_sets(run_dir, words, _existing(others or {}, warnings))
+    run = RunRecord(run_dir, info, label_space, words, sets, clips, scores, warnings)
     warnings.extend(_account(run))
     return run
+
+
+def _existing(others: Mapping[str, Path], warnings: list[str]) -> dict[str, Path]:
+    """Return the folders that are there; the rest is named in a warning."""
+    for name, folder in others.items():
+        if not os.path.isdir(folder):
+            warnings.append(f"{name}: there is no folder {folder}, so its labels are not shown.")
+    return {name: Path(folder) for name, folder in others.items() if os.path.isdir(folder)}
 
 
 def _read_counts(clips: Any, warnings: list[str]) -> dict[str, dict[str, Any]]:
@@ -150,15 +175,21 @@ def _check_window(window: dict[str, Any]) -> dict[str, Any]:
     return window
 
 
-def _read_clip(run_dir: Path, name: str, windows: Sequence[Mapping[str, Any]], counts: Mapping[str, Any]) -> ClipRecord:
+def _read_clip(
+    run_dir: Path,
+    name: str,
+    windows: Sequence[Mapping[str, Any]],
+    counts: Mapping[str, Any],
+    keys: Sequence[str],
+) -> ClipRecord:
     """Join the windows of a clip; without any, the label files themselves say which frames there are."""
     frames: list[str] = []
     times_s: list[float | None] = []
-    series: dict[str, list[float | None]] = {key: [] for key in SERIES}
+    series: dict[str, list[float | None]] = {key: [] for key in keys}
     for window in windows:
         names = [str(frame) for frame in window.get("frames") or []]
         times_s.extend(_times(window, counts, len(frames), len(names)))
-        for key in SERIES:
+        for key in keys:
             series[key].extend(_padded(window.get(key), len(names)))
         frames.extend(names)
     if not windows:
@@ -218,7 +249,7 @@ def is_inside(run_dir: Path, path: Path) -> bool:
 
 def _account(run: RunRecord) -> Iterator[str]:
     """Yield in plain words what does not add up between planned, decoded, refined and written frames."""
-    status = str(run.info.get("status", ""))
+    status, result = str(run.info.get("status", "")), run.words.result
     if status.lower() not in FINISHED:
         state = f"its status is “{status}”" if status else "run.json names no status"
         yield f"This run is not finished ({state}). The page shows what is there so far."
@@ -236,195 +267,14 @@ def _account(run: RunRecord) -> Iterator[str]:
         if expected is not None and decoded is not None and decoded > expected:
             yield f"{clip.name}: decoded {decoded:.0f} frames where the file announced {expected:.0f}."
         if decoded is not None and refined is not None and refined < decoded:
-            yield f"{clip.name}: refined {refined:.0f} of {decoded:.0f} decoded frames; the rest has no labels yet."
+            yield f"{clip.name}: {result} {refined:.0f} of {decoded:.0f} decoded frames; the rest has no labels yet."
         if refined is not None and written is not None and written != refined:
-            yield f"{clip.name}: wrote {written:.0f} label maps for {refined:.0f} refined frames."
-
-
-@dataclass(frozen=True)
-class EmbeddedClip:
-    """One clip as the page's script wants it.
-
-    Attributes:
-        record: The whole clip.
-        positions: Which of its frames are shown.
-        size: (width, height) of all embedded pictures and label maps.
-        frames: One dictionary a frame: data URIs by panel and "picture".
-    """
-
-    record: ClipRecord
-    positions: tuple[int, ...]
-    size: tuple[int, int]
-    frames: tuple[Mapping[str, Any], ...]
-
-    @property
-    def panels(self) -> list[str]:
-        return [panel for panel in PANELS if any(panel in frame for frame in self.frames)]
-
-
-def share_frames(num_clips: int, max_frames: int) -> tuple[int, int]:
-    """Return how many frames a clip may show and how many clips get a viewer."""
-    budget = CLIPS_WORTH * max_frames
-    per_clip = min(max_frames, max(MIN_CLIP_FRAMES, budget // max(1, num_clips)))
-    return per_clip, max(1, budget // per_clip)
-
-
-def thin(num_items: int, limit: int) -> list[int]:
-    """Choose at most `limit` of `num_items` positions, evenly and including both ends."""
-    if num_items <= limit:
-        return list(range(num_items))
-    if limit == 1:
-        return [0]
-    return [round(i * (num_items - 1) / (limit - 1)) for i in range(limit)]
-
-
-def embed_clip(run: RunRecord, clip: ClipRecord, max_frames: int) -> EmbeddedClip:
-    """Read, shrink and encode the chosen frames. Frames without refined labels are left out and named."""
-    positions = list(range(len(clip.frames)))
-    if len(positions) > max_frames:
-        with_picture = [i for i in positions if _find_picture(run.folder, clip.name, clip.frames[i])]
-        positions = with_picture if len(with_picture) > 1 else positions  # previews may exist for every k-th frame only
-        positions = [positions[i] for i in thin(len(positions), max_frames)]
-    troubles: Counter[str] = Counter()
-    strangers: set[int] = set()
-    kept: list[int] = []
-    frames: list[Mapping[str, Any]] = []
-    size = (0, 0)
-    for position in positions:
-        maps = {panel: _read_labels(run.folder, panel, clip, position, troubles) for panel in PANELS}
-        refined = maps["refined"]
-        if refined is None:
-            continue
-        if not frames:
-            width = min(MAX_WIDTH, refined.shape[1])
-            size = (width, max(1, round(refined.shape[0] * width / refined.shape[1])))
-        frame: dict[str, Any] = {"name": clip.frames[position], "index": position, "time": clip.times_s[position]}
-        for panel, raw in maps.items():
-            if raw is not None:
-                frame[panel] = _label_uri(raw, run.label_space, size, strangers)
-        picture = _find_picture(run.folder, clip.name, clip.frames[position])
-        if picture is not None:
-            frame["picture"] = _picture_uri(picture, size, troubles)
-        kept.append(position)
-        frames.append({key: value for key, value in frame.items() if value is not None})
-    for trouble, number in troubles.items():
-        run.warnings.append(f"{clip.name}: {counted(number, 'frame')} {trouble}.")
-    if strangers:
-        run.warnings.append(
-            f"{clip.name}: labels hold the ids {sorted(strangers)[:10]} that are not in the label set; shown as void."
-        )
-    return EmbeddedClip(clip, tuple(kept), size, tuple(frames))
-
-
-def _read_labels(
-    run_dir: Path, panel: str, clip: ClipRecord, position: int, troubles: Counter[str]
-) -> np.ndarray | None:
-    """Read raw ids, or return None and count the trouble; base labels and truth may be missing."""
-    path = run_dir / FOLDERS[panel] / safe_name(clip.name) / f"{safe_name(clip.frames[position])}.png"
-    if not is_inside(run_dir, path) or not path.is_file():
-        if panel == "refined":
-            troubles["named in windows.jsonl, but without a label file; left out"] += 1
-        return None
-    try:
-        with Image.open(path) as image:
-            raw = np.array(image)
-    except (OSError, ValueError, SyntaxError):  # Pillow raises SyntaxError for damaged PNG chunks
-        troubles[f"with an unreadable file in {FOLDERS[panel]}/; left out"] += 1
-        return None
-    if raw.ndim != 2:
-        troubles[f"with a colour picture instead of class ids in {FOLDERS[panel]}/; left out"] += 1
-        return None
-    return raw
-
-
-def _label_uri(raw: np.ndarray, label_space: LabelSpace, size: tuple[int, int], strangers: set[int]) -> str:
-    """Encode train ids as an opaque PNG of `size`: grey, or (low byte, high byte, 0) for more than 255 classes."""
-    rows = (np.arange(size[1]) * raw.shape[0] + raw.shape[0] // 2) // size[1]  # nearest, pixel centres
-    columns = (np.arange(size[0]) * raw.shape[1] + raw.shape[1] // 2) // size[0]
-    small = raw[rows[:, None], columns].astype(np.int64)
-    table = np.full(65536, label_space.ignore_index, np.uint16)
-    table[list(label_space.raw_ids)] = np.arange(label_space.num_classes)
-    strangers.update(set(np.unique(small).tolist()) - set(label_space.raw_ids) - set(label_space.raw_void))
-    ids = table[small]
-    if label_space.dtype == np.uint8:
-        return png_uri(ids.astype(np.uint8))
-    return png_uri(np.stack([ids & 255, ids >> 8, np.zeros_like(ids)], axis=-1).astype(np.uint8))
-
-
-def png_uri(pixels: np.ndarray) -> str:
-    buffer = io.BytesIO()
-    Image.fromarray(pixels).save(buffer, "PNG")
-    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
-
-
-def _find_picture(run_dir: Path, clip: str, frame: str) -> Path | None:
-    path = run_dir / "preview" / safe_name(clip) / f"{safe_name(frame)}.jpg"
-    return path if is_inside(run_dir, path) and path.is_file() else None
-
-
-def _picture_uri(path: Path, size: tuple[int, int], troubles: Counter[str]) -> str | None:
-    try:
-        with Image.open(path) as image:
-            rgb = image.convert("RGB")
-    except (OSError, ValueError):
-        troubles["with an unreadable picture in preview/; shown without it"] += 1
-        return None
-    buffer = io.BytesIO()
-    small = rgb if rgb.size == size else rgb.resize(size, Image.Resampling.LANCZOS)
-    small.save(buffer, "JPEG", quality=JPEG_QUALITY, optimize=True)  # re-encoded: metadata of the source stays behind
-    return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
-
-
-def clip_data(clip: EmbeddedClip, label_space: LabelSpace, masklet_rows: int) -> tuple[dict[str, Any], int]:
-    """Return what the script needs to know about a clip, and the rows left for the masklets of later clips."""
-    windows = []
-    for window in clip.record.windows:
-        masklets = [_masklet_row(masklet, label_space) for masklet in window.get("masklets") or []]
-        fits = len(masklets) <= masklet_rows
-        masklet_rows -= len(masklets) if fits else 0
-        windows.append(
-            {
-                "start": int(window["start"]),
-                "length": len(window.get("frames") or []),
-                "masklets": num_masklets(window),
-                "rows": masklets if fits else None,
-            }
-        )
-    series = {
-        key: [None if value is None else round(value, 5) for value in values]
-        for key, values in clip.record.series.items()
-    }
-    return {
-        "name": clip.record.name,
-        "total": len(clip.record.frames),
-        "size": list(clip.size),
-        "panels": clip.panels,
-        "frames": clip.frames,
-        "series": series,
-        "windows": windows,
-    }, masklet_rows
+            yield f"{clip.name}: wrote {written:.0f} label maps for {refined:.0f} {result} frames."
 
 
 def num_masklets(window: Mapping[str, Any]) -> int:
     """Return how many masklets a line of `windows.jsonl` speaks of."""
     return int(to_number(window.get("num_masklets")) or len(window.get("masklets") or []))
-
-
-def _masklet_row(masklet: Mapping[str, Any], label_space: LabelSpace) -> list[Any]:
-    """Return [id, train id or name or None, vote share, predicted IoU]; a masklet that abstained has no class."""
-    winner = masklet.get("class")
-    if isinstance(winner, str):
-        winner = label_space.names.index(winner) if winner in label_space.names else winner
-    elif not isinstance(winner, int) or not 0 <= winner < label_space.num_classes:
-        winner = None
-    share, iou = to_number(masklet.get("vote_share")), to_number(masklet.get("predicted_iou"))
-    number = to_number(masklet.get("id"))
-    return [
-        None if number is None else int(number),
-        winner,
-        None if share is None else round(share, 4),
-        None if iou is None else round(iou, 4),
-    ]
 
 
 def counted(number: int, noun: str) -> str:

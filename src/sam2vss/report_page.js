@@ -5,7 +5,10 @@
   const byId = (id) => document.getElementById(id);
   const readJson = (id) => JSON.parse(byId(id).textContent);
   const page = readJson("report-data");
-  const NUM_CACHED = 64; // decoded frames kept, about 1 MB each
+  const tones = Object.fromEntries(page.labelSets.map(({ key, tone }) => [key, tone])); // classes of the style sheet
+  const names = Object.fromEntries(page.labelSets.map(({ key, name }) => [key, name]));
+  const furtherSets = Object.keys(names).filter((key) => key.startsWith("further-"));
+  const NUM_CACHED = Math.ceil(192 / Math.max(3, page.labelSets.length)); // decoded frames kept; 64 of 1 MB with 3 panels
   const VOID_NAME = "void";
   const canvases = Object.fromEntries(
     [...document.querySelectorAll("canvas[data-panel]")].map((canvas) => [canvas.dataset.panel, canvas]),
@@ -93,9 +96,11 @@
     }
   }
 
-  // Which pixels the refinement changed and, where the truth is known, whether that was right.
-  function changeKinds({ base, refined, truth }) {
-    if (!base || !refined) return null;
+  // Which pixels a panel changed against the base labels and, where the truth is known, whether that was right. On the
+  // base labels it shows what the run changed.
+  function changeKinds({ base, truth, ...maps }, panel) {
+    const refined = maps[panel === "base" ? "refined" : panel];
+    if (panel === "truth" || !base || !refined) return null;
     const kinds = new Uint8Array(base.length); // 0 same, 1 corrected, 2 made worse, 3 changed otherwise
     for (let i = 0; i < kinds.length; i++) {
       if (base[i] === refined[i]) continue;
@@ -112,7 +117,6 @@
   function draw() {
     if (!shown) return;
     const [width, height] = clip.size;
-    const kinds = layers.changed.checked ? changeKinds(shown.maps) : null;
     for (const panel of clip.panels) {
       const canvas = canvases[panel];
       const context = canvas.getContext("2d");
@@ -121,10 +125,11 @@
       context.setTransform(view.zoom, 0, 0, view.zoom, -view.x * view.zoom, -view.y * view.zoom);
       context.imageSmoothingEnabled = true;
       if (layers.picture.checked && shown.picture) context.drawImage(shown.picture, 0, 0, width, height);
-      canvas.parentElement.querySelector(".no-picture").hidden = !layers.picture.checked || Boolean(shown.picture);
       canvas.parentElement.classList.toggle("zoomed", view.zoom > 1);
       const ids = shown.maps[panel];
+      sayWhatIsMissing(canvas.parentElement.querySelector(".no-picture"), Boolean(ids));
       if (!ids) continue;
+      const kinds = layers.changed.checked ? changeKinds(shown.maps, panel) : null;
       const put = (paint, opacity) => {
         const image = new ImageData(width, height);
         paint(new Uint32Array(image.data.buffer));
@@ -137,13 +142,20 @@
         context.globalAlpha = 1;
       };
       const isFilled = layers.labels.checked;
-      const dimmed = kinds && panel !== "truth" ? 0.35 : 1; // class colours may look like those of the changes
+      const dimmed = kinds ? 0.35 : 1; // class colours may look like those of the changes
       if (isFilled) put((pixels) => labelLayer(ids, pixels), dimmed * Number(byId("opacity").value));
       if (layers.contours.checked) put((pixels) => contourLayer(ids, pixels, width, !isFilled), 1);
-      if (kinds && panel !== "truth") put((pixels) => changedLayer(kinds, pixels), 1);
+      if (kinds) put((pixels) => changedLayer(kinds, pixels), 1);
     }
-    drawChangedKey(kinds);
+    drawChangedKey(layers.changed.checked ? changeKinds(shown.maps, "refined") : null);
     drawHover();
+  }
+
+  function sayWhatIsMissing(note, hasLabels) {
+    const isPictureMissing = layers.picture.checked && !shown.picture;
+    note.hidden = hasLabels && !isPictureMissing;
+    const what = hasLabels ? "no picture stored" : isPictureMissing ? "no labels and no picture" : "no labels";
+    note.textContent = `${what} for this frame`;
   }
 
   function drawChangedKey(kinds) {
@@ -156,7 +168,7 @@
       ? [["--fixed", "corrected", 1], ["--worse", "made worse", 2], ["--other", "other changes", 3]]
       : [["--other", "changed", 3]];
     key.replaceChildren(
-      "Changed pixels in this frame:",
+      `Changed pixels in this frame${furtherSets.length ? ` (${names.refined})` : ""}:`,
       ...texts.flatMap(([color, text, kind]) => [
         element("span", { className: "key", style: `background:var(${color})` }),
         `${text} ${percent(counts[kind] / kinds.length)}`,
@@ -252,7 +264,7 @@
     const total = clip.size[0] * clip.size[1];
     for (const button of byId("legend").children) {
       for (const output of button.querySelectorAll("b")) {
-        const counts = shares[output.className];
+        const counts = shares[output.dataset.panel];
         output.textContent = counts ? (100 * (counts[Number(button.dataset.class)] / total)).toFixed(1) : "–";
       }
     }
@@ -263,7 +275,7 @@
     const legend = byId("legend");
     if (legend.querySelector(`[data-class="${id}"]`)) return;
     const shares = element("span", { className: "shares" });
-    shares.append(...clip.panels.map((panel) => element("b", { className: panel })));
+    shares.append(...clip.panels.map((panel) => element("b", { className: tones[panel], data: { panel } })));
     const swatch = element("span", { className: "swatch", style: `background:${cssColor(id)}` });
     const button = element("button", { type: "button", data: { class: id } }, swatch);
     button.append(element("span", { className: "class-name" }, nameOf(id)), shares);
@@ -294,7 +306,7 @@
       marker.style.left = `${(100 * (pointer.x + 0.5 - view.x) * view.zoom) / width}%`;
       marker.style.top = `${(100 * (pointer.y + 0.5 - view.y) * view.zoom) / height}%`;
       const id = ids[pointer.y * width + pointer.x];
-      output.append(element("span", { className: "swatch", style: `background:${cssColor(id)}` }), nameOf(id));
+      output.append(element("span", { className: "swatch", style: `background:${cssColor(id)}` }), element("span", {}, nameOf(id)));
     }
   }
 
@@ -340,8 +352,11 @@
 
   const PLOTS = [
     { title: "Coverage by masklets", series: [["coverage", "covered"]] },
-    { title: "Flicker: pixels whose class differs from the frame before", series: [["flip_base", "base"], ["flip_refined", "refined"]] },
-    { title: "Pixels changed by the refinement", series: [["changed", "changed"]] },
+    {
+      title: "Flicker: pixels whose class differs from the frame before",
+      series: ["base", "refined", ...furtherSets].map((key) => [`flip_${key}`, names[key], tones[key]]),
+    },
+    { title: `Pixels changed by the ${page.maker}`, series: [["changed", "changed"]] },
   ];
   const SVG = element("div", { innerHTML: "<svg></svg>" }).firstChild.namespaceURI;
   const MARGIN = { left: 44, right: 8, top: 8, bottom: 20 };
@@ -405,8 +420,8 @@
         const x = toX(start - 0.5);
         drawing.append(svg("line", { class: "seam", x1: x, x2: x, y1: MARGIN.top, y2: HEIGHT - MARGIN.bottom }));
       }
-      for (const [key] of known) {
-        drawing.append(svg("path", { class: key, d: linePath(columns(clip.series[key], width), toX, toY) }));
+      for (const [key, , tone] of known) {
+        drawing.append(svg("path", { class: tone || key, d: linePath(columns(clip.series[key], width), toX, toY) }));
       }
       drawing.append(svg("text", { x: MARGIN.left, y: HEIGHT - 5 }, "frame 1"));
       drawing.append(svg("text", { x: right, y: HEIGHT - 5, "text-anchor": "end" }, String(clip.total)));
@@ -418,8 +433,8 @@
       drawing.addEventListener("pointerdown", go);
       drawing.addEventListener("pointermove", (event) => event.buttons && go(event));
       const caption = element("figcaption", {}, element("b", {}, title));
-      for (const [key, label] of known) {
-        const line = element("span", { className: `swatch-line ${key}` });
+      for (const [key, label, tone] of known) {
+        const line = element("span", { className: `swatch-line ${tone || key}` });
         const average = `mean ${percent(mean(clip.series[key]))}`;
         caption.append(element("span", {}, line, `${label} `, element("output", { data: { series: key, average } })));
       }
@@ -451,18 +466,22 @@
 
   function buildWindows() {
     byId("windows").hidden = !clip.windows.length;
+    const columns = [
+      ["coverage", "coverage"], ["changed", "changed"], ["flip_base", "flicker base"],
+      ["flip_refined", page.hasBase ? `flicker ${names.refined}` : "flicker"],
+    ].filter(([key]) => page.hasBase || !["changed", "flip_base"].includes(key));
     const row = ({ start, length, masklets }, i) => {
       const cut = (key) => percent(mean((clip.series[key] || []).slice(start, start + length)));
       const button = element("button", { type: "button" }, `${start + 1}–${start + length}`);
       button.setAttribute("aria-label", `Go to frames ${start + 1} to ${start + length}`);
       button.addEventListener("click", () => seek(start));
-      const cells = [masklets, cut("coverage"), cut("changed"), cut("flip_base"), cut("flip_refined")];
+      const cells = [masklets, ...columns.map(([key]) => cut(key))];
       return element("tr", { data: { window: i } }, element("td", {}, button), ...cells.map((text) => element("td", {}, text)));
     };
     byId("window-table").replaceChildren(
       table(
         "Means per window; choose one to go there",
-        ["frames", "masklets", "coverage", "changed", "flicker base", "flicker refined"],
+        ["frames", "masklets", ...columns.map(([, head]) => head)],
         clip.windows.map(row),
       ),
     );
@@ -484,7 +503,7 @@
       percent(share),
     ];
     const className = (id) => {
-      if (id === null) return ["none: base labels stay"];
+      if (id === null) return [`none: ${page.abstained}`];
       if (!isNumber(id)) return [id];
       return [element("span", { className: "swatch", style: `background:${cssColor(id)}` }), ` ${nameOf(id)}`];
     };
@@ -515,10 +534,12 @@
       canvas.closest("figure").hidden = !clip.panels.includes(panel);
       [canvas.width, canvas.height] = clip.size;
     }
+    byId("viewer").dataset.count = Math.min(clip.panels.length, 5); // 5: five or more
+    layers.changed.closest("label").hidden = !clip.panels.includes("base");
     byId("viewer").dataset.clip = number;
     byId("legend-key").replaceChildren(
       "Classes and their share of the frame in percent:",
-      ...clip.panels.flatMap((panel) => [element("span", { className: `dot key ${panel}` }), panel]),
+      ...clip.panels.flatMap((panel) => [element("span", { className: `dot key ${tones[panel]}` }), names[panel]]),
       ". Choose a class to show it alone.",
     );
     buildPlots();

@@ -1,14 +1,20 @@
-"""Scores on the page about a run: base, refined, difference with its interval, and classes; from `scores.json`."""
+"""Scores on the page about a run, from `scores.json`.
 
-from collections.abc import Iterable, Mapping
+Base, refined and further labels, the difference of the first two with its interval, and classes.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from html import escape
 from typing import Any, Final
 
 from .page_tables import html_line, html_table
 from .report_data import counted, to_number
+from .report_labels import LabelWords
 from .types import LabelSpace
 
 HEADLINE_SCORES: Final = ("mIoU", "wIoU", "mBIoU", "mVC8", "mVC16")
+NOT_FURTHER: Final = ("base", "refined", "difference")  # all other entries of scores.json are further labels
 UNKNOWN: Final = "\N{EN DASH}"
 
 
@@ -39,35 +45,111 @@ def _difference(before: float | None, after: float | None) -> str:
     return f'<span class="{kind}">{text}</span>'
 
 
-def score_card(scores: Mapping[str, Any]) -> str:
-    """Return the table of scores as a card, empty without scores."""
-    names = list(dict.fromkeys(name for part in ("base", "refined") for name in _scores_of(scores, part)))
-    pairs = {name: pair for name in names if (pair := score_pair(scores, name)) != (None, None)}
-    if not pairs:
-        return ""
-    main = {name: pair for name, pair in pairs.items() if name in HEADLINE_SCORES} or pairs
-    more = {name: pair for name, pair in pairs.items() if name not in main}
-    differences = [_difference(*pair) + _interval(scores, name) for name, pair in main.items()]
-    table = html_table(
-        ["", *main],
-        [
-            html_line('<span class="dot base"></span>base', [percent(before) for before, _ in main.values()]),
-            html_line('<span class="dot refined"></span>refined', [percent(after) for _, after in main.values()]),
-            html_line("difference", differences),
-        ],
-        f"In percent; higher is better. {_sureness(scores, main)}".strip(),
-        "scores",
-    )
+@dataclass(frozen=True)
+class ScoredLabels:
+    """A line of the table of scores.
+
+    Attributes:
+        name: What the labels are called.
+        tone: Their colour, a class of report_page.css; "" for none.
+        values: Finite scores by name, as fractions.
+        is_further: Whether these are not the run's own labels.
+    """
+
+    name: str
+    tone: str
+    values: Mapping[str, float]
+    is_further: bool = False
+
+    @property
+    def head(self) -> str:
+        """Return the heading of the line as HTML."""
+        dot = f'<span class="dot {self.tone}"></span>' if self.tone else ""
+        return f"{dot}{escape(self.name)}"
+
+
+def _scored_labels(
+    scores: Mapping[str, Any], words: LabelWords, tones: Mapping[str, str]
+) -> tuple[list[ScoredLabels], list[str]]:
+    """Return the run's own labels, then all others in file order, and the entries that hold no scores."""
+
+    def line(part: str, name: str, tone: str, is_further: bool = False) -> ScoredLabels:
+        values = {score: to_number(value) for score, value in _scores_of(scores, part).items()}
+        known = {score: value for score, value in values.items() if value is not None}
+        return ScoredLabels(name, tone, known, is_further)
+
+    own = [line("base", "base", "base")] if words.has_base else []
+    own.append(line("refined", words.result, "refined"))
+    further = [line(part, part, tones.get(part, ""), True) for part in scores if part not in NOT_FURTHER]
+    return own + [labels for labels in further if labels.values], [each.name for each in further if not each.values]
+
+
+def score_card(scores: Mapping[str, Any], words: LabelWords, tones: Mapping[str, str]) -> str:
+    """Return the table of scores as a card, empty without scores.
+
+    Args:
+        scores: `scores.json`. Entries besides base and refined get a line each if they have the same form; those that
+            have not are named below the table.
+        words: How the page speaks of the run's labels.
+        tones: Colours of further labels by name.
+    """
+    lines, left_out = _scored_labels(scores, words, tones)
+    names = list(dict.fromkeys(name for labels in lines for name in labels.values))
+    main = [name for name in names if name in HEADLINE_SCORES] or names
+    more = [name for name in names if name not in main]
+    content = ""
+    if main:
+        content = _score_table(scores, lines, main, words)
     if more:
-        rows = [
-            html_line(escape(name), [*map(percent, pair), _difference(*pair) + _interval(scores, name)])
-            for name, pair in more.items()
-        ]
-        others = html_table(
-            ["score", "base", "refined", "difference"], rows, "In percent; higher is better", "more-scores"
+        content += f"<details><summary>{counted(len(more), 'further score')}</summary>"
+        content += f"{_further_score_table(scores, lines, more, words)}</details>"
+    if left_out:
+        content += (
+            f'<p class="hint">Left out of scores.json, as they hold no scores: {escape(", ".join(left_out))}.</p>'
         )
-        table += f"<details><summary>{counted(len(more), 'further score')}</summary>{others}</details>"
-    return f'<section class="card" aria-labelledby="h-scores"><h2 id="h-scores">Scores</h2>{table}</section>'
+    if not content:
+        return ""
+    return f'<section class="card" aria-labelledby="h-scores"><h2 id="h-scores">Scores</h2>{content}</section>'
+
+
+def _gain(scores: Mapping[str, Any], name: str) -> str:
+    return _difference(*score_pair(scores, name)) + _interval(scores, name)
+
+
+def _gain_head(lines: Sequence[ScoredLabels], words: LabelWords) -> str:
+    """Call the difference by what it is of, where there are more than two lines."""
+    return "difference" if len(lines) == 2 else f"{words.result} \N{MINUS SIGN} base"
+
+
+def _score_table(
+    scores: Mapping[str, Any], lines: Sequence[ScoredLabels], names: Sequence[str], words: LabelWords
+) -> str:
+    """Return the headline scores: a line for each label set, then what was gained over the base labels."""
+    rows = [
+        html_line(
+            labels.head,
+            [percent(labels.values.get(name)) for name in names],
+            kind="further" if labels.is_further else "",
+        )
+        for labels in lines
+    ]
+    if words.has_base:
+        rows.append(html_line(_gain_head(lines, words), [_gain(scores, name) for name in names]))
+    caption = f"In percent; higher is better. {_sureness(scores, names)}".strip()
+    return html_table(["", *names], rows, caption, "scores")
+
+
+def _further_score_table(
+    scores: Mapping[str, Any], lines: Sequence[ScoredLabels], names: Sequence[str], words: LabelWords
+) -> str:
+    """Return all other scores, a line each."""
+    rows = []
+    for name in names:
+        cells = [percent(labels.values.get(name)) for labels in lines]
+        rows.append(html_line(escape(name), [*cells, _gain(scores, name)] if words.has_base else cells))
+    gain = [_gain_head(lines, words)] if words.has_base else []
+    heads = ["score", *(labels.name for labels in lines), *gain]
+    return html_table(heads, rows, "In percent; higher is better", "more-scores")
 
 
 def _interval_of(scores: Mapping[str, Any], name: str) -> tuple[float, float, int] | None:
@@ -131,9 +213,13 @@ def _class_ious(scores: Mapping[str, Any], part: str, label_space: LabelSpace) -
     return ious
 
 
-def class_card(scores: Mapping[str, Any], label_space: LabelSpace) -> str:
-    """Return a card with a pair of bars a class; classes without a score on either side are counted, not drawn."""
+def class_card(scores: Mapping[str, Any], label_space: LabelSpace, words: LabelWords) -> str:
+    """Return a card with a pair of bars a class, one bar without base labels.
+
+    Classes without a score on either side are counted, not drawn.
+    """
     base, refined = (_class_ious(scores, part, label_space) for part in ("base", "refined"))
+    names = {"base": "base", "refined": words.result} if words.has_base else {"refined": words.result}
     colors = dict(zip(label_space.names, label_space.palette.tolist(), strict=True))
     rows, absent = [], 0
     for name in dict.fromkeys([*base, *refined]):
@@ -146,17 +232,19 @@ def class_card(scores: Mapping[str, Any], label_space: LabelSpace) -> str:
             f'<span class="bar"><i class="{part}" style="width:{100 * min(1.0, max(0.0, value or 0.0)):.2f}%"></i>'
             f"<b>{percent(value, 1)}</b></span>"
             for part, value in (("base", before), ("refined", after))
+            if part in names
         )
         rows.append(
             f'<li><span class="swatch" style="background:rgb({red},{green},{blue})"></span>'
             f'<span class="class-name">{escape(name)}</span><span class="bars">{bars}</span>'
-            f"{_difference(before, after)}</li>"
+            f"{_difference(before, after) if words.has_base else ''}</li>"
         )
     if not rows:
         return ""
+    key = " ".join(f'<span class="dot {part}"></span>{name}' for part, name in names.items())
     note = f'<p class="hint">{counted(absent, "class")} without a single pixel not listed.</p>' if absent else ""
     return (
         '<section class="card" aria-labelledby="h-classes"><h2 id="h-classes">IoU per class <small>'
-        '<span class="dot base"></span>base <span class="dot refined"></span>refined, percent</small></h2>'
+        f"{key}, percent</small></h2>"
         f'<ul id="class-scores">{"".join(rows)}</ul>{note}</section>'
     )

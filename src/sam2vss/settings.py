@@ -100,6 +100,16 @@ class VoteSettings(StrictModel):
     overlap: OverlapOrder = Field("small-on-top", description="Which masklet wins where several overlap")  # ours
 
 
+class ClassifySettings(StrictModel):
+    """How the classes of a classifier are painted."""
+
+    vote: VoteScope | None = Field(
+        None, description="One class per masklet and window, or per frame; default: as the classifier was trained"
+    )  # paper Eq. 3 is per frame
+    min_share: float = Field(0.0, ge=0, le=1, description="Below this probability the base labels stay")  # ours
+    overlap: OverlapOrder = Field("small-on-top", description="Which masklet wins where several overlap")  # ours
+
+
 Preset = Literal["paper", "fast", "cpu"]
 
 

@@ -60,7 +60,7 @@ def test_labels_equal_those_of_transformers_own_processor(models, load, name):
     """The frame has a size that needs no resampling, where the two may differ by a grey level."""
     height, width = {"eomt": (64, 100), "mask2former": (64, 96), "maskformer": (64, 96)}.get(name, (64, 64))
     frames = noise(2, height, width)
-    expected = labels_by_transformers(load(name)._model, models / name, name, frames)
+    expected = labels_by_transformers(load(name).model, models / name, name, frames)
     assert len(np.unique(expected)) > 1 or name == "detr"  # whose random queries all look alike
     assert np.array_equal(load(name).predict(frames).labels, expected)
 
@@ -223,12 +223,12 @@ def test_only_the_missing_parameters_that_count_are_counted(models, tmp_path):
 def test_padding_is_cut_off_before_scores_are_stretched_over_the_frame(models, load):
     padded = {"image_processor_type": "EomtImageProcessor", "size": {"shortest_edge": 64, "longest_edge": 64}}
     preprocessing = Preprocessing.from_dict({**padded, "do_pad": True}, "eomt")
-    segmenter = HubSegmenter(load("eomt")._model, preprocessing, load("eomt").location)
+    segmenter = HubSegmenter(load("eomt").model, preprocessing, load("eomt").location)
     frames = noise(1, 32, 64)  # keeps its size and gets 32 black rows below
     black = Preprocessing.from_dict({"do_resize": False}, "eomt")(
         torch.from_numpy(np.concatenate([frames, np.zeros_like(frames)], axis=1))
     )
-    outputs = segmenter._model(pixel_values=black)
+    outputs = segmenter.model(pixel_values=black)
     masks = torch.nn.functional.interpolate(outputs.masks_queries_logits, (64, 64), mode="bilinear").sigmoid()
     scores = torch.einsum("bqc,bqhw->bchw", outputs.class_queries_logits.softmax(-1)[..., :-1], masks)
     expected = scores[:, :, :32].argmax(1).numpy()
@@ -278,7 +278,7 @@ def test_weights_of_another_shape_than_the_configuration_are_refused(segformer):
 
 def test_scores_that_are_not_numbers_are_an_error_and_not_labels(models):
     segmenter = HubSegmenter.from_pretrained(str(models / "segformer"))
-    segmenter._model.decode_head.classifier.bias.fill_(float("nan"))
+    segmenter.model.decode_head.classifier.bias.fill_(float("nan"))
     with pytest.raises(WeightsError, match=r"not finite numbers in torch.float32; try --dtype float32"):
         segmenter.predict(noise(1, 20, 20))
 

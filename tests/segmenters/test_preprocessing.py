@@ -143,3 +143,14 @@ def test_an_unknown_processor_that_says_everything_is_followed():
     preprocessing = Preprocessing.from_dict({**config, "do_normalize": False}, "")
     assert preprocessing.resized((5, 5)) == (8, 9)
     assert preprocessing.std == (1, 1, 1)
+
+
+def test_what_a_file_leaves_out_comes_from_the_caller_only_where_its_processor_is_not_known():
+    values = {"image_mean": [0.5] * 3, "image_std": [0.5] * 3, "do_normalize": True}
+    otherwise = {"size": {"height": 8, "width": 8}, "resample": 0}
+    unknown = Preprocessing.from_dict(
+        {"image_processor_type": "NewImageProcessor", "size": None, **values}, "x", otherwise
+    )
+    assert (unknown.size, unknown.interpolation) == ({"height": 8, "width": 8}, "nearest-exact")
+    known = Preprocessing.from_dict({"image_processor_type": "BeitImageProcessor", **values}, "beit", otherwise)
+    assert (known.size, known.interpolation) == ({"height": 224, "width": 224}, "bicubic")

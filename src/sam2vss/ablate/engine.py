@@ -4,8 +4,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import SettingsError
-from ..refiner import find_sam2, load_sam2
 from ..sam2.finder import MaskFinder
+from ..sam2.loading import find_sam2, load_sam2
 from ..sam2.model import Sam2Network
 from ..sam2.propagate import Propagator
 from ..sam2.savings import Savings

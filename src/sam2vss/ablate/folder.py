@@ -20,8 +20,8 @@ from typing import Any, Final
 
 from ..errors import RunError
 from ..files import atomic_write_json, byte_size, folder_fingerprint, hash_ends, release_lock, take_lock
-from ..refiner import find_sam2
 from ..run_info import as_json
+from ..sam2.loading import find_sam2
 from ..segmenters import find_segmenter
 from ..versions import code_revision, installed_versions
 from .plan import AblationPlan

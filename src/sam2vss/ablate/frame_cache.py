@@ -5,7 +5,6 @@ are told by their pixels. Candidates are kept in memory as long as their frame i
 there is room, so that another sweep finds them again.
 """
 
-import hashlib
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ import numpy as np
 from torch import Tensor
 
 from ..errors import MediaError
+from ..images import frame_digest
 from ..sam2.ahead import encode_ahead
 from ..sam2.candidate_files import read_candidates, write_candidates
 from ..sam2.candidates import Candidates, find_candidates
@@ -24,13 +24,6 @@ from .work import Work
 
 FEATURE_BYTES: Final = 1 << 30  # ours: features of 64 frames of SAM 2 at 1024 pixels in float32
 CANDIDATE_BYTES: Final = 3 << 28  # ours: candidates of 32 frames of sam2-nano with 16 x 16 points
-
-
-def frame_digest(image: np.ndarray) -> str:
-    """Tell a picture, uint8 RGB (H, W, 3), from every other one."""
-    digest = hashlib.blake2b(f"{image.shape}".encode(), digest_size=16)
-    digest.update(np.ascontiguousarray(image).data)
-    return digest.hexdigest()
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,8 @@ from ..dataset_clips import DatasetClips, find_dataset_clips
 from ..devices import choose_device, choose_dtype
 from ..errors import LabelError, SettingsError
 from ..metrics.protocols import find_protocol
-from ..refiner import check_image_size, run_label_space
+from ..refiner import run_label_space
+from ..sam2.loading import check_image_size
 from ..settings import DEFAULT_SAM2, DEFAULT_SEGMENTER
 from ..types import LabelSpace
 from .grid import Grid, built_in_grid

@@ -15,6 +15,7 @@ import numpy as np
 from ..devices import attention_backends
 from ..errors import MediaError
 from ..files import safe_name
+from ..images import frame_digest
 from ..masklet_files import masklet_path, read_masklets, write_masklets
 from ..media import ClipSource
 from ..pipeline import Carried
@@ -23,7 +24,7 @@ from ..settings import Smoothing
 from ..types import BaseLabels, Frame, LabelSpace, MaskletWindow, Refinement, WindowContext
 from ..voting import refine_window
 from .engine import Engine, savings_of
-from .frame_cache import FrameCache, frame_digest
+from .frame_cache import FrameCache
 from .grid import Point
 from .labels import ClipLabels
 from .seeds import choose_seeds, compress_selection

@@ -15,7 +15,8 @@ from ..errors import RunError
 from ..interfaces import BaseLabelSource, MaskletTracker, Smoother
 from ..pipeline import NoProgress, Progress, VoteRule, check_clips, refine_run
 from ..records import WindowRecord
-from ..refiner import find_sam2, load_tracker
+from ..refiner import load_tracker
+from ..sam2.loading import find_sam2
 from ..segmenters import ModelLabels, StoredLabels, load_segmenter
 from ..smoothing import find_smoother
 from ..trackers.nothing import NoTracker

@@ -13,7 +13,7 @@ from ..boards.scoreboard import Scoreboard
 from ..errors import RunError, Sam2VssError, SettingsError
 from ..files import atomic_write_json
 from ..pipeline import Progress
-from ..refiner import find_sam2
+from ..sam2.loading import find_sam2
 from .board import ScoredRow, make_board
 from .folder import BOARD_FILE, describe_folder, locked, take_folder
 from .pictures import make_pictures

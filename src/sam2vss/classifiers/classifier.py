@@ -4,7 +4,6 @@ A saved classifier knows its classes, its encoder and how features were pooled, 
 and refuses what does not fit.
 """
 
-import json
 from collections.abc import Mapping, Sequence
 from typing import Any, get_args
 
@@ -182,12 +181,10 @@ class MaskletClassifier(SavedNetwork):
         Raises:
             SettingsError: If the weight lies outside [0, 1].
         """
-        config: dict[str, Any] = self._hub_mixin_config  # what `save_pretrained` writes as config.json
         if vote_weight is not None:
-            self.vote_weight = config["vote_weight"] = _as_weight(vote_weight)
+            self.vote_weight = self.config["vote_weight"] = _as_weight(vote_weight)
         if training is not None:
-            plain = json.loads(json.dumps(training), parse_constant=lambda _: None)  # JSON knows no NaN
-            self.training_record = config["training"] = plain
+            self.note_training(training)
 
     def card_text(self) -> str:
         """Return the model card: what it does, on what it was trained, how well."""

@@ -30,6 +30,17 @@ class SavedNetwork(nn.Module, PyTorchModelHubMixin):  # type: ignore[misc] # the
     format = ""
     _hub_mixin_config: dict[str, Any]  # what config.json holds; the hub library collects it
 
+    @property
+    def config(self) -> dict[str, Any]:
+        """What `save_pretrained` writes as config.json: the arguments of `__init__`."""
+        found: dict[str, Any] = self._hub_mixin_config
+        return found
+
+    def note_training(self, training: Mapping[str, Any]) -> None:
+        """Keep what is known only after training: "data", "recipe" and "scores", tables of JSON types, for the card."""
+        plain = json.loads(json.dumps(training), parse_constant=lambda _: None)  # JSON knows no NaN
+        self.training_record = self.config["training"] = plain
+
     def card_text(self) -> str:
         """Return the model card, Markdown with a YAML head."""
         raise NotImplementedError

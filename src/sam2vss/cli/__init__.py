@@ -22,6 +22,7 @@ from ..errors import MediaError, RunError, Sam2VssError, SettingsError
 from .ablate import ablate
 from .bench import bench
 from .check_data import check_data
+from .classify import classify
 from .demo import demo
 from .doctor import doctor
 from .evaluate import evaluate
@@ -32,6 +33,7 @@ from .report import report
 from .stability import stability
 from .synthetic import synthetic
 from .train import nano
+from .train_masklets import classifier, fusion
 
 app = App(
     name="sam2vss",
@@ -41,6 +43,7 @@ app = App(
 )
 app.meta.suppress_keyboard_interrupt = False
 app.command(refine)
+app.command(classify)
 app.command(evaluate)
 app.command(evaluate_panoptic)
 app.command(bench)
@@ -52,6 +55,8 @@ app.command(demo)
 app.command(report)
 app.command(doctor)
 train = App(name="train", help="Train models.")
+train.command(classifier)
+train.command(fusion)
 train.command(nano)
 app.command(train)
 
@@ -80,7 +85,7 @@ def launch(
 
         options = _read_config(config)
         # one entry a command: with a flat file cyclopts would silently drop options named like a command (report)
-        data = {**dict.fromkeys(COMMANDS, options), "train": {"nano": options}}
+        data = {**dict.fromkeys(COMMANDS, options), "train": dict.fromkeys(("classifier", "fusion", "nano"), options)}
         app.config = (Dict(data, source=str(config.absolute())),)
     code = app(tokens, exit_on_error=False, print_error=False, result_action="return_value")
     return code if isinstance(code, int) else EXIT_DONE
@@ -136,7 +141,7 @@ def _call(arguments: Sequence[str]) -> int:
 
 def _way_on(arguments: Sequence[str]) -> str:
     """Say how to go on after an interruption."""
-    if {"refine", "bench", "ablate"} & set(arguments):
+    if {"refine", "classify", "bench", "ablate"} & set(arguments):
         return "what is finished is kept; go on with the same command and --resume"
     if "train" in arguments:
         return "the same command goes on from the last checkpoint"

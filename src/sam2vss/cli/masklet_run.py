@@ -27,6 +27,7 @@ from .options import Flag
 from .run_folders import check_out
 
 if TYPE_CHECKING:
+    from ..console import RunBars
     from ..interfaces import BaseLabelSource, MaskletNamer, MaskletTracker
 
 TRACKERS = ("sam2", "superpixel", "stored", "none")
@@ -183,24 +184,10 @@ def run_masklets(
     base, weights = naming.base(device, dtype_name)
     check_clips(clips, base)
     bars = RunBars()
-    if kind == "sam2":
-        from ..refiner import find_sam2, load_tracker
-
-        location = find_sam2(sam2)
-        masklet_source: MaskletTracker = load_tracker(
-            location,
-            masklets,
-            follow,
-            mode=mode,
-            image_size=engine.image_size,
-            device=device,
-            dtype=dtype_name,
-            compiled=options.compiled,
-            on_frame=bars.tracked_frame,
-        )
-        weights |= {f"{location.id}/{name}": digest for name, digest in location.sha256().items()}
-    else:
-        masklet_source = _tracker_without_weights(kind, Path(stored))
+    masklet_source, tracker_weights = load_masklet_source(
+        tracker, sam2, masklets, follow, mode, engine.image_size, device, dtype_name, bars, options.compiled
+    )
+    weights |= tracker_weights
     namer = None
     if naming.namer is not None:
         namer, namer_weights = naming.namer(masklet_source, device, dtype_name)
@@ -261,6 +248,42 @@ def run_masklets(
     for problem in summary.problems:
         print_problem(problem)
     return EXIT_INCOMPLETE if options.strict and summary.problems else EXIT_DONE
+
+
+def load_masklet_source(
+    tracker: str,
+    sam2: str,
+    masklets: MaskletSettings,
+    follow: FollowSettings,
+    mode: Mode,
+    image_size: tuple[int, int] | None,
+    device: str,
+    dtype: str,
+    bars: "RunBars",
+    compiled: bool = False,
+) -> tuple["MaskletTracker", dict[str, str]]:
+    """Load what `--tracker` names, with the hashes of its weights."""
+    kind, _, stored = tracker.partition(":")
+    if kind not in TRACKERS or (kind == "stored") != bool(stored):
+        raise SettingsError(f"--tracker {tracker} is unknown, expected sam2, superpixel, stored:DIR or none")
+    if kind != "sam2":
+        return _tracker_without_weights(kind, Path(stored)), {}
+    from ..refiner import load_tracker
+    from ..sam2.loading import find_sam2
+
+    location = find_sam2(sam2)
+    source = load_tracker(
+        location,
+        masklets,
+        follow,
+        mode=mode,
+        image_size=image_size,
+        device=device,
+        dtype=dtype,
+        compiled=compiled,
+        on_frame=bars.tracked_frame,
+    )
+    return source, {f"{location.id}/{name}": digest for name, digest in location.sha256().items()}
 
 
 def _parse_shard(text: str) -> tuple[int, int]:

@@ -44,7 +44,7 @@ class CompiledNetwork(Sam2Network):
         if isinstance(network, EdgeTamNetwork):
             raise SettingsError("--compile knows SAM 2 and not EdgeTAM: leave it out, or take a SAM 2 model")
         super().__init__(network.model)
-        self.input_size = network.input_size
+        self.input_size, self.own_size = network.input_size, network.own_size
         self.batch = batch
         self.tables = super()._positions(self.grid_size)
         self.eval()

@@ -78,7 +78,7 @@ class Sam2Network(nn.Module):
         self.model = model
         config = model.config
         self.stride = int(config.prompt_encoder_config.patch_size)  # pixels per cell
-        self.input_size = (int(config.image_size), int(config.image_size))
+        self.input_size = self.own_size = (int(config.image_size), int(config.image_size))
         is_sam3 = config.model_type == "sam3_tracker_video"
         self.pixel_mean = SAM3_PIXEL_MEAN if is_sam3 else PIXEL_MEAN
         self.pixel_std = SAM3_PIXEL_STD if is_sam3 else PIXEL_STD
@@ -162,6 +162,19 @@ class Sam2Network(nn.Module):
         """Return the encoder's three levels before the decoder's projections, each (B, D, h, w), fine to coarse."""
         high, mid, low = self.model.vision_encoder(pixels).fpn_hidden_states[:3]  # SAM 3 has a coarser level besides
         return high, mid, low
+
+    @property
+    def stage_channels(self) -> tuple[int, ...]:
+        """Channels of each of the trunk's stages; none where the encoder is not SAM 2's."""
+        return tuple(getattr(self.model.config.vision_config.backbone_config, "embed_dim_per_stage", ()))
+
+    def stages_and_pyramid(self, pixels: Tensor) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
+        """Return the trunk's stages, each (B, C, h, w), fine to coarse, and what `pyramid` makes of them."""
+        encoder = self.model.vision_encoder
+        stages = encoder.backbone(pixels).intermediate_hidden_states  # channels last
+        levels, _ = encoder.neck(stages)
+        pyramid = levels[-encoder.num_feature_levels :][::-1]
+        return tuple(stage.permute(0, 3, 1, 2) for stage in stages), tuple(pyramid[:3])
 
     def project(self, pyramid: Sequence[Tensor]) -> FrameFeatures:
         """Project the two finer levels once for all prompts, as the decoder needs them."""

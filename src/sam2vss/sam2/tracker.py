@@ -14,6 +14,7 @@ import torch
 
 from ..devices import attention_backends
 from ..errors import ShapeError
+from ..hub import ModelLocation
 from ..settings import ResolvedMode, check_mode
 from ..types import MaskletWindow, Window, WindowContext, encode_masks
 from .ahead import Encoder, encode_ahead
@@ -48,6 +49,7 @@ class Sam2Tracker:
         chunk: Objects propagated at once; None chooses by device.
         on_frame: Called once for every frame of a window, for progress bars.
         encode: Encodes frames.
+        location: Where the network's weights lie, for those who want to share it.
     """
 
     def __init__(
@@ -62,6 +64,7 @@ class Sam2Tracker:
         chunk: int | None = None,
         on_frame: Callable[[], None] | None = None,
         encode: Encoder = encode_ahead,
+        location: ModelLocation | None = None,
     ) -> None:
         savings = savings or Savings()
         works_on_seeds = finder.crop_layers or finder.min_area or savings.contained or savings.settled
@@ -76,6 +79,7 @@ class Sam2Tracker:
         self.chunk = chunk or chunk_for(finder.network)
         self.on_frame = on_frame
         self.encode = encode
+        self.location = location
 
     @property
     def network(self) -> Sam2Network:

@@ -6,7 +6,7 @@ the scores are brought to the size of the frame and the best class of each pixel
 
 import logging
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -40,6 +40,8 @@ class HubSegmenter:
     Attributes:
         location: Where the weights lie.
         label_space: Names from the model's configuration, customary colours where the label set is known.
+        model: What transformers made of the weights, in evaluation mode.
+        preprocessing: Makes its input of frames.
     """
 
     def __init__(
@@ -58,8 +60,8 @@ class HubSegmenter:
         self.want_probabilities = want_probabilities
         self.batch_size = batch_size or (1 if self.device.type == "cpu" else 4)
         self.label_space = _label_space(model.config, location.id)
-        self._model = model
-        self._preprocessing = preprocessing
+        self.model = model
+        self.preprocessing = preprocessing
         self._task_tokens = task_tokens
 
     @classmethod
@@ -92,7 +94,7 @@ class HubSegmenter:
             raise SettingsError(f"batch size must be at least 1, found {batch_size}")
         device = choose_device(device)
         precision = choose_dtype(dtype, device)
-        with _failing_as(location):
+        with failing_as(location):
             config = transformers.AutoConfig.from_pretrained(location.path, local_files_only=True)
         preprocessing = Preprocessing.from_folder(location.path, config.model_type)
         model = _load_model(location, config, preprocessing)
@@ -139,7 +141,7 @@ class HubSegmenter:
 
     @property
     def _is_universal(self) -> bool:
-        return type(self._model.config) in transformers.MODEL_FOR_UNIVERSAL_SEGMENTATION_MAPPING
+        return type(self.model.config) in transformers.MODEL_FOR_UNIVERSAL_SEGMENTATION_MAPPING
 
     def _normalized(self, scores: torch.Tensor) -> torch.Tensor:
         """Class scores (B, C, h, w) to probabilities: logits by softmax, masses of queries by their sum.
@@ -155,8 +157,8 @@ class HubSegmenter:
     def _scores(self, frames: torch.Tensor) -> torch.Tensor:
         """Run the model on uint8 (B, H, W, 3); return class scores, float32 (B, C, h, w), of the whole frame."""
         size = (int(frames.shape[1]), int(frames.shape[2]))
-        inputs = self._preprocessing(frames).to(self.dtype)
-        outputs = _forward(self._model, inputs, self._task_tokens)
+        inputs = self.preprocessing(frames).to(self.dtype)
+        outputs = _forward(self.model, inputs, self._task_tokens)
         scores = self._semantic_scores(outputs) if self._is_universal else outputs.logits.float()
         if scores.shape[1] != self.label_space.num_classes:
             raise WeightsError(
@@ -167,11 +169,11 @@ class HubSegmenter:
             raise WeightsError(
                 f"{self.location.id} gave scores that are not finite numbers in {self.dtype}; try --dtype float32"
             )
-        patches = self._preprocessing.patches(size)
-        resized = self._preprocessing.resized(size)
+        patches = self.preprocessing.patches(size)
+        resized = self.preprocessing.resized(size)
         if patches is not None:
             return merge_patches(scores, patches, resized)
-        if self._preprocessing.pads:
+        if self.preprocessing.pads:
             return scores[:, :, : resized[0], : resized[1]]  # the grid is that of the padded input, see below
         return scores
 
@@ -180,12 +182,12 @@ class HubSegmenter:
 
         Equals transformers' `post_process_semantic_segmentation` before its last resizing.
         """
-        is_detr = self._model.config.model_type == "detr"
+        is_detr = self.model.config.model_type == "detr"
         masks = (outputs.pred_masks if is_detr else outputs.masks_queries_logits).float()
         classes = (outputs.logits if is_detr else outputs.class_queries_logits).float()
-        full_size = self._preprocessing.full_size
+        full_size = self.preprocessing.full_size
         grid = {"mask2former": MASK2FORMER_GRID, "eomt": full_size, "eomt_dinov3": full_size}.get(
-            self._model.config.model_type
+            self.model.config.model_type
         )
         if grid is not None:
             masks = functional.interpolate(masks, grid, mode="bilinear", align_corners=False)
@@ -250,7 +252,7 @@ def _load_model(location: ModelLocation, config: Any, preprocessing: Preprocessi
             f"{location.id} is a {config.model_type} model, which does no semantic segmentation in transformers "
             f"{transformers.__version__}; expected one of {', '.join(_known_model_types())}"
         )
-    with _failing_as(location), quiet_transformers(), without_scipy(model_class):
+    with failing_as(location), quiet_transformers(), without_scipy(model_class):
         model, report = model_class.from_pretrained(
             location.path, config=config, local_files_only=True, use_safetensors=True, output_loading_info=True,
             dtype=torch.float32,
@@ -268,35 +270,43 @@ def _refuse_untrained_parts(
     Some published files lack parameters that the model never uses (DPT's first fusion layer), so what counts is
     whether the scores depend on a missing one.
     """
-    absent = {name: parameter for name, parameter in model.named_parameters() if name in missing}
-    if not absent:
-        return
-    for parameter in absent.values():
-        parameter.requires_grad_(True)
-    inputs = preprocessing(torch.zeros((1, 64, 64, 3), dtype=torch.uint8))
-    tokens = torch.zeros((1, getattr(model.config, "task_seq_len", 1)), dtype=torch.int64)
-    outputs = _forward(model, inputs, tokens if model.config.model_type == "oneformer" else None)
-    scores = [
-        getattr(outputs, name)
-        for name in ("logits", "pred_masks", "class_queries_logits", "masks_queries_logits")
-        if getattr(outputs, name, None) is not None
-    ]
-    total = sum(score.sum() for score in scores)
-    gradients = torch.autograd.grad(total, list(absent.values()), allow_unused=True) if total.requires_grad else ()
-    model.requires_grad_(False)
-    needed = sorted(name for name, gradient in zip(absent, gradients, strict=False) if gradient is not None)
+
+    def score() -> list[torch.Tensor]:
+        inputs = preprocessing(torch.zeros((1, 64, 64, 3), dtype=torch.uint8))
+        tokens = torch.zeros((1, getattr(model.config, "task_seq_len", 1)), dtype=torch.int64)
+        outputs = _forward(model, inputs, tokens if model.config.model_type == "oneformer" else None)
+        names = ("logits", "pred_masks", "class_queries_logits", "masks_queries_logits")
+        return [getattr(outputs, name) for name in names if getattr(outputs, name, None) is not None]
+
+    needed = untrained_parts(model, missing, score)
     if needed:
         raise WeightsError(
             f"{location.id} lacks {len(needed)} trained parameters of {type(model).__name__} (first: {needed[0]}): it "
             f"was saved as {', '.join(model.config.architectures or ['another model'])} and is not trained for "
             "segmentation"
         )
-    _log.info("%s lacks %d parameters that it does not use", location.id, len(absent))
+    if missing:
+        _log.info("%s lacks %d parameters that it does not use", location.id, len(missing))
+
+
+def untrained_parts(
+    model: transformers.PreTrainedModel, missing: set[str], run: Callable[[], Sequence[torch.Tensor]]
+) -> list[str]:
+    """Return the names of those missing parameters, sorted, on which the results of `run` depend."""
+    absent = {name: parameter for name, parameter in model.named_parameters() if name in missing}
+    if not absent:
+        return []
+    for parameter in absent.values():
+        parameter.requires_grad_(True)
+    total = torch.stack([result.sum() for result in run()]).sum()
+    gradients = torch.autograd.grad(total, list(absent.values()), allow_unused=True) if total.requires_grad else ()
+    model.requires_grad_(False)
+    return sorted(name for name, gradient in zip(absent, gradients, strict=False) if gradient is not None)
 
 
 def _task_tokens(location: ModelLocation, config: Any) -> torch.Tensor:
     """Return OneFormer's task prompt as token ids (1, task_seq_len), zero where there is none."""
-    with _failing_as(location), quiet_transformers():
+    with failing_as(location), quiet_transformers():
         tokenizer = transformers.AutoTokenizer.from_pretrained(location.path, local_files_only=True)
     tokens = tokenizer(
         ["the task is semantic"], padding="max_length", max_length=config.task_seq_len, truncation=True,
@@ -324,12 +334,12 @@ def _known_model_types() -> list[str]:
 
 
 @contextmanager
-def _failing_as(location: ModelLocation) -> Iterator[None]:
+def failing_as(location: ModelLocation) -> Iterator[None]:
     """Turn what transformers raises for damaged, foreign or unsupported model folders into one clear error."""
     try:
         yield
     except ImportError as error:
-        reason = str(error).strip().splitlines()[0]
+        reason = str(error).strip().splitlines()[0].removesuffix(" You can install it with pip:")
         raise WeightsError(f"{location.id} needs a package that is not installed or not working: {reason}") from error
     except (OSError, ValueError, RuntimeError, KeyError, TypeError, safetensors.SafetensorError) as error:
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]

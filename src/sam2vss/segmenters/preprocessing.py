@@ -98,8 +98,13 @@ class Preprocessing:
     splits: bool = False
 
     @classmethod
-    def from_folder(cls, folder: Path, model_type: str) -> "Preprocessing":
+    def from_folder(cls, folder: Path, model_type: str, otherwise: Mapping[str, Any] | None = None) -> "Preprocessing":
         """Read a model folder's preprocessor_config.json (or what newer models have in its place).
+
+        Args:
+            folder: The model's folder.
+            model_type: As its config.json names it.
+            otherwise: What keys mean that the file leaves out, if its processor is not known here.
 
         Raises:
             WeightsError: If there is none, or it asks for something that is not done here.
@@ -109,7 +114,7 @@ class Preprocessing:
             if file.is_file():
                 try:
                     content = json.loads(file.read_text(encoding="utf-8"))
-                    return cls.from_dict(content.get("image_processor", content), model_type)
+                    return cls.from_dict(content.get("image_processor", content), model_type, otherwise)
                 except (OSError, ValueError, TypeError, AttributeError) as error:
                     raise WeightsError(f"{file} cannot be understood: {error}") from error
         raise WeightsError(
@@ -119,8 +124,10 @@ class Preprocessing:
         )
 
     @classmethod
-    def from_dict(cls, content: Mapping[str, Any], model_type: str) -> "Preprocessing":
-        """Read the content of a preprocessor_config.json.
+    def from_dict(
+        cls, content: Mapping[str, Any], model_type: str, otherwise: Mapping[str, Any] | None = None
+    ) -> "Preprocessing":
+        """Read the content of a preprocessor_config.json; arguments as for `from_folder`.
 
         Raises:
             WeightsError: If a needed key is missing or asks for something that is not done here.
@@ -130,7 +137,8 @@ class Preprocessing:
         for suffix in ("Fast", "Pil", "ImageProcessor", "FeatureExtractor", "VideoProcessor"):
             family = family.removesuffix(suffix)
         family = family or _FAMILY_OF_MODEL.get(model_type, "")
-        config = {**_DEFAULTS.get(family, {}), **{key: value for key, value in content.items() if value is not None}}
+        defaults = _DEFAULTS.get(family, otherwise or {})
+        config = {**defaults, **{key: value for key, value in content.items() if value is not None}}
         if content.get("do_normalize", config.get("do_normalize")) is None:
             config["do_normalize"] = "image_mean" in config
         lacking = [key for key in ("size", "resample") if config.get("do_resize", True) and key not in config]

@@ -29,7 +29,7 @@ from .nano_sam2 import (
     train_image_path,
     train_memory_path,
 )
-from .nano_segformer import PIXEL_MEAN, PIXEL_STD, SEGFORMER_SIZE, train_segformer
+from .nano_segformer import save_segformer, train_segformer
 from .scenes import BANK_SIZE, SceneBank, render_bank
 
 Part = Literal["sam2", "segformer"]
@@ -121,20 +121,7 @@ def _train_segformer(out: Path, images: SceneBank, recipe: NanoRecipe, seed: int
     torch.manual_seed(seed)
     model = SegformerForSemanticSegmentation(segformer_nano_config(CLASS_NAMES))
     train_segformer(model, images, recipe.segformer_steps, seed, report)
-    model.half().save_pretrained(folder)
-    preprocessing = {
-        "image_processor_type": "SegformerImageProcessor",
-        "do_resize": True,
-        "size": {"height": SEGFORMER_SIZE, "width": SEGFORMER_SIZE},
-        "resample": 2,
-        "do_rescale": True,
-        "rescale_factor": 1 / 255,
-        "do_normalize": True,
-        "image_mean": list(PIXEL_MEAN),
-        "image_std": list(PIXEL_STD),
-        "do_reduce_labels": False,
-    }
-    (folder / "preprocessor_config.json").write_text(json.dumps(preprocessing, indent=2) + "\n", encoding="utf-8")
+    save_segformer(model, folder)
 
 
 def _train_sam2(out: Path, images: SceneBank, recipe: NanoRecipe, seed: int, report: Progress) -> None:

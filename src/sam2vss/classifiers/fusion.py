@@ -1,0 +1,253 @@
+"""Learned fusion in place of the fixed majority (paper Sec. 5): a masklet's class, and whether it paints at all.
+
+The network sees a masklet's votes as a histogram over classes, how they lie over its frames, the mask's shape and
+quality and, if it was made for one encoder and label set, its pooled features. Votes are judged class by class with the
+same weights for every class, so without features it serves any label set.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ..errors import SettingsError, ShapeError
+from ..masklet_features import MaskletFeatures
+from ..pooling import Pooling
+from ..settings import PoolingPart
+from ..types import LabelSpace
+from .samples import SHAPE_NAMES, feature_columns, frame_weights, make_samples
+from .saving import SavedNetwork, card_head, card_table
+
+EVIDENCE_NAMES = ("share", "log share", "share of probability", "share of frames", "margin")
+SIGN_NAMES = ("entropy", "largest share", "second share", "entropy in frames", "classes", "log votes")
+_SMALL = 1e-3  # share of votes that stands for none in a logarithm
+_NEVER = -1e4
+
+
+@dataclass(frozen=True, eq=False)
+class Evidence:
+    """What the fusion sees of M masklets; each has at least one frame with a mask.
+
+    Attributes:
+        masklets: int64 (M,), positions in the window.
+        votes: float32 (M, C, 5), what speaks for each class, in the order of `EVIDENCE_NAMES`.
+        signs: float32 (M, 17), shape and quality (`SHAPE_NAMES`) and how the votes are spread (`SIGN_NAMES`).
+        features: float32 (M, F), pooled over the window.
+    """
+
+    masklets: np.ndarray
+    votes: np.ndarray
+    signs: np.ndarray
+    features: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.masklets)
+
+
+def weigh_evidence(known: MaskletFeatures, earlier: np.ndarray | None = None) -> Evidence:
+    """Collect what the fusion sees of the masklets of a window.
+
+    Args:
+        known: N masklets over L frames, with votes.
+        earlier: (N, C) votes of earlier windows, which are added.
+
+    Raises:
+        ShapeError: If there are no votes.
+
+    Source: ours.
+    """
+    if known.votes is None:
+        raise ShapeError("the fusion weighs votes, and there are none: it needs base labels")
+    samples = make_samples(known, "window", "quality")
+    rows = samples.masklets
+    by_frame = known.votes[:, rows].astype(np.float64)  # (L, M, C)
+    votes = by_frame.sum(axis=0) + (0 if earlier is None else earlier[rows])
+    totals = votes.sum(axis=1)
+    shares = _shares(votes)
+    masses = shares if known.masses is None else _shares(known.masses[:, rows].sum(axis=0, dtype=np.float64))
+    weights = frame_weights(known, "quality")[:, rows]
+    leads = np.zeros_like(by_frame)
+    frames, masklets = np.nonzero(by_frame.sum(axis=2) > 0)
+    leads[frames, masklets, by_frame[frames, masklets].argmax(axis=1)] = 1
+    lead_shares = _shares(np.einsum("lm,lmc->mc", weights, leads))
+    ordered = np.sort(shares, axis=1)
+    second = ordered[:, -2] if shares.shape[1] > 1 else np.zeros(len(rows))
+    others = np.where(shares == ordered[:, -1:], second[:, None], ordered[:, -1:])  # the best of all other classes
+    frame_entropy = (weights * _entropy(_shares(by_frame))).sum(axis=0) / weights.sum(axis=0)
+    log_votes = np.log10(np.maximum(totals / (known.size[0] * known.size[1] * known.window.length), 1e-6)) / 6 + 0.5
+    signs = (
+        _entropy(shares),
+        ordered[:, -1],
+        second,
+        frame_entropy,
+        np.minimum((shares > 0.05).sum(axis=1), 5) / 5,
+        log_votes,
+    )
+    evidence = (shares, np.log(shares + _SMALL), masses, lead_shares, shares - others)
+    return Evidence(
+        masklets=rows,
+        votes=np.stack(evidence, axis=-1).astype(np.float32),
+        signs=np.concatenate([samples.shapes, np.stack(signs, axis=-1)], axis=1).astype(np.float32),
+        features=samples.features,
+    )
+
+
+def _shares(counts: np.ndarray) -> np.ndarray:
+    """Divide by the sum over the last axis; zeros where it is zero."""
+    totals = counts.sum(axis=-1, keepdims=True)
+    shares: np.ndarray = counts / np.where(totals > 0, totals, 1)
+    return shares
+
+
+def _entropy(shares: np.ndarray) -> np.ndarray:
+    """Entropy over the last axis in units of its largest value for two classes (bits)."""
+    entropy: np.ndarray = -(shares * np.log2(np.where(shares > 0, shares, 1))).sum(axis=-1)
+    return entropy
+
+
+class MaskletFusion(SavedNetwork):
+    """Decides a masklet's class from base votes and, if made so, from pooled features; or leaves the base labels.
+
+    Args:
+        label_set: `LabelSpace.to_dict()` of the classes it was trained on; it is bound to them if it uses features.
+        encoder: Encoder of the features, see `MaskletClassifier`; None: no features, any label set.
+        stored_parts: Parts in the features that come in.
+        parts: Those of them that are used.
+        levels: Levels that are used; () means all.
+        hidden: Width of the hidden layers.
+        dropout: Of the hidden layers in training.
+        may_keep: Whether it may leave the base labels.
+        training: How and on what it was trained, and its scores, for the card.
+        format: What a saved config.json says it is.
+    """
+
+    format = "sam2vss masklet fusion 1"
+
+    def __init__(
+        self,
+        *,
+        label_set: dict[str, Any],
+        encoder: dict[str, Any] | None = None,
+        stored_parts: Sequence[PoolingPart] = ("mean",),
+        parts: Sequence[PoolingPart] = ("mean",),
+        levels: Sequence[str] = (),
+        hidden: int = 64,
+        dropout: float = 0.1,
+        may_keep: bool = True,
+        training: dict[str, Any] | None = None,
+        format: str = format,
+    ) -> None:
+        super().__init__()
+        self.label_space = LabelSpace.from_dict(label_set)
+        self.pooling = Pooling(tuple(stored_parts))
+        self.may_keep = may_keep
+        self.training_record = dict(training or {})
+        self.encoder_name = str(encoder["name"]) if encoder else None
+        self.encoder_fingerprint = str(encoder["fingerprint"]) if encoder else None
+        self.columns = np.zeros(0, np.int64)
+        self.num_stored = 0
+        if encoder is not None:
+            channels = [int(width) for width in encoder["channels"]]
+            names = list(encoder["level_names"])
+            self.columns = feature_columns(stored_parts, channels, names, parts, levels or names)
+            self.num_stored = len(stored_parts) * sum(channels)
+        self.register_buffer("mean", torch.zeros(len(self.columns)))
+        self.register_buffer("spread", torch.ones(len(self.columns)))
+        num_signs = len(SHAPE_NAMES) + len(SIGN_NAMES)
+        self.look = nn.Sequential(nn.Linear(num_signs, hidden), nn.GELU(), nn.Dropout(dropout))
+        self.judge = nn.Sequential(
+            nn.Linear(len(EVIDENCE_NAMES) + hidden, hidden), nn.GELU(), nn.Dropout(dropout), nn.Linear(hidden, 1)
+        )
+        self.keep = nn.Sequential(nn.Linear(hidden, hidden), nn.GELU(), nn.Linear(hidden, 1))
+        self.keep_offset = nn.Parameter(torch.tensor(-3.0))
+        self.name: nn.Module | None = None
+        if encoder is not None:
+            num_inputs = len(self.columns) + num_signs + self.label_space.num_classes
+            self.name = nn.Sequential(
+                nn.Linear(num_inputs, 2 * hidden),
+                nn.GELU(),
+                nn.Dropout(dropout),
+                nn.Linear(2 * hidden, self.label_space.num_classes + 1),
+            )
+        for parameter in self.judge[-1].parameters():  # begins as the majority vote
+            nn.init.zeros_(parameter)
+
+    @property
+    def is_bound(self) -> bool:
+        """Whether it serves only the label set and the encoder that it was trained with."""
+        return self.name is not None
+
+    def fit_scale(self, features: np.ndarray) -> None:
+        """Take mean and spread of the training features, float32 (M, F)."""
+        chosen = features[:, self.columns]
+        self.mean.copy_(torch.from_numpy(chosen.mean(axis=0)))  # type: ignore[operator]
+        self.spread.copy_(torch.from_numpy(np.maximum(chosen.std(axis=0), 1e-6)))  # type: ignore[operator]
+
+    def forward(self, votes: Tensor, signs: Tensor, features: Tensor) -> Tensor:
+        """Return logits (M, C + 1) of the classes and, last, of leaving the base labels; arguments as in `Evidence`."""
+        seen = self.look(signs)  # (M, hidden)
+        every = seen[:, None].expand(-1, votes.shape[1], -1)
+        logits = 2 * votes[..., 1] + self.judge(torch.cat([votes, every], dim=-1))[..., 0]
+        keep = self.keep(seen)[:, 0] + self.keep_offset
+        if self.name is None:
+            logits = logits.masked_fill(votes[..., 0] <= 0, _NEVER)
+        else:
+            scaled = (features - self.mean) / self.spread  # type: ignore[operator]
+            named = self.name(torch.cat([scaled, signs, votes[..., 0]], dim=1))
+            logits, keep = logits + named[:, :-1], keep + named[:, -1]
+        if not self.may_keep:
+            keep = torch.full_like(keep, _NEVER)
+        return torch.cat([logits, keep[:, None]], dim=1)
+
+    def to_tensors(self, evidence: Evidence) -> tuple[Tensor, Tensor, Tensor]:
+        """Bring evidence to the network's device, in the order that `forward` takes."""
+        if self.is_bound and evidence.features.shape[1] != self.num_stored:
+            raise ShapeError(f"features have {evidence.features.shape[1]} columns, expected {self.num_stored}")
+        arrays = (evidence.votes, evidence.signs, evidence.features[:, self.columns])
+        votes, signs, features = (torch.from_numpy(np.ascontiguousarray(array)) for array in arrays)
+        device = self.mean.device
+        return votes.to(device), signs.to(device), features.to(device)  # type: ignore[arg-type]
+
+    @torch.inference_mode()
+    def predict(self, evidence: Evidence) -> np.ndarray:
+        """Return probabilities of the classes and of leaving the base labels, float64 (M, C + 1)."""
+        if not len(evidence):
+            return np.zeros((0, evidence.votes.shape[1] + 1))
+        return F.softmax(self(*self.to_tensors(evidence)).double(), dim=1).cpu().numpy()
+
+    def check_classes(self, label_space: LabelSpace) -> None:
+        """Raise `SettingsError` unless the network can be used with base labels of these classes."""
+        if self.is_bound and label_space.names != self.label_space.names:
+            raise SettingsError(
+                f"this fusion was trained for the {self.label_space.num_classes} classes of "
+                f"{self.label_space.name or 'its label set'} and looks at features, and the base labels have "
+                f"{label_space.num_classes} classes ({label_space.name or 'another label set'}): train one for them, "
+                "or take one without features"
+            )
+
+    def card_text(self) -> str:
+        """Return the model card: what it does, on what it was trained, how well."""
+        training: Mapping[str, Any] = self.training_record
+        intro = (
+            f"# Masklet fusion, trained on {self.label_space.name or 'classes'}\n\n"
+            "Decides for every SAM 2 masklet of a video which class it gets, or that the base labels stay, in place of "
+            "a majority vote. Made by `sam2vss train fusion`, used by `sam2vss refine --fusion`.\n"
+        )
+        what = {
+            "label set": self.label_space.names if self.is_bound else "any",
+            "features": self.encoder_name or "none",
+            "may leave the base labels": "yes" if self.may_keep else "no",
+        }
+        return (
+            card_head(["image-classification"])
+            + intro
+            + card_table("The network", what)
+            + card_table("Training data", training.get("data", {}))
+            + card_table("Recipe", training.get("recipe", {}))
+            + card_table("Scores on validation clips, fractions", training.get("scores", {}))
+            + "\nThe licence of the weights follows from that of the training data and of the encoder.\n"
+        )

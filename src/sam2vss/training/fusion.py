@@ -1,0 +1,268 @@
+"""Trains the learned fusion on stored features with votes and truth.
+
+What a decision is worth is counted in pixels, each weighted by what it does to the mean IoU: painting class c over a
+masklet, or leaving the base labels, raises or lowers the IoU of the classes involved. The network is trained to expect
+the most.
+"""
+
+import copy
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+from ..classifiers.fusion import Evidence, MaskletFusion, weigh_evidence
+from ..errors import SettingsError
+from ..masklet_features import MaskletFeatures, MaskletTruth
+from ..settings import PoolingPart
+from .feature_folder import FeatureFolder
+from .metrics_log import MetricsLog
+
+Windows = Sequence[tuple[MaskletFeatures, MaskletTruth]]
+
+
+@dataclass(frozen=True)
+class FusionRecipe:
+    """How a fusion is trained; all ours.
+
+    Attributes:
+        uses_features: Look at pooled features too; the network then serves this label set and encoder only.
+        parts: Pooled parts used; () means all that are stored.
+        levels: Levels used; () means all that are stored.
+        may_keep: Whether base labels may be left.
+        hidden: Width of the hidden layers.
+        dropout: Of the hidden layers.
+        spans: Parts of every training window that are taken as windows of their own besides it, each pass anew.
+        epochs: At most so many passes.
+        patience: Passes without a better validation score after which training stops.
+        rate: Learning rate of AdamW, falling to 0 along a cosine.
+        decay: Weight decay.
+        batch: Masklets per step.
+        seed: Of weights, order, spans and dropout.
+    """
+
+    uses_features: bool = False
+    parts: tuple[PoolingPart, ...] = ("mean",)
+    levels: tuple[str, ...] = ()
+    may_keep: bool = True
+    hidden: int = 64
+    dropout: float = 0.1
+    spans: int = 2
+    epochs: int = 60
+    patience: int = 15
+    rate: float = 2e-3
+    decay: float = 0.01
+    batch: int = 256
+    seed: int = 0
+
+
+@dataclass(frozen=True, eq=False)
+class Cases:
+    """Masklets to decide on.
+
+    Attributes:
+        evidence: Of M masklets.
+        painted: int64 (M, C), visible pixels of each true class: right if the class is painted.
+        base: int64 (M, C), base labels of the same pixels.
+        kept: int64 (M, C), base labels that are right.
+    """
+
+    evidence: Evidence
+    painted: np.ndarray
+    base: np.ndarray
+    kept: np.ndarray
+
+
+def make_cases(windows: Windows) -> Cases:
+    """Join the masklets of windows.
+
+    Raises:
+        SettingsError: If there are none.
+    """
+    parts = [weigh_evidence(known) for known, _ in windows]
+    if not sum(len(part) for part in parts):
+        raise SettingsError("there is no masklet in these clips: lower --pred-iou or --stability, or take other clips")
+    columns = ("masklets", "votes", "signs", "features")
+    joined = Evidence(**{name: np.concatenate([getattr(part, name) for part in parts]) for name in columns})
+    return Cases(joined, *_counts(parts, [truth for _, truth in windows]))
+
+
+def _counts(parts: Sequence[Evidence], truths: Sequence[MaskletTruth]) -> list[np.ndarray]:
+    """Sum the visible pixels of each masklet over its window: true, base and right, each int64 (M, C)."""
+    return [
+        np.concatenate([getattr(t, name).sum(axis=0)[part.masklets] for part, t in zip(parts, truths, strict=True)])
+        for name in ("top_classes", "top_base", "top_kept")
+    ]
+
+
+def decision_values(cases: Cases) -> np.ndarray:
+    """Return what each decision is worth, float64 (M, C + 1): painting class c, or (last) leaving the base labels.
+
+    To first order a pixel that is named c raises the mean IoU by 1 / U_c if it is right and lowers it by IoU_c / U_c
+    if it is wrong, where IoU_c and the union U_c are those of majority voting on the same masklets. Scaled so that the
+    best decision is worth 1 more than the worst on average.
+
+    Source: ours.
+    """
+    votes = cases.evidence.votes[..., 0]
+    majority = votes.argmax(axis=1)
+    pixels = cases.painted.sum(axis=1)
+    num_classes = votes.shape[1]
+    hits = np.bincount(majority, cases.painted[np.arange(len(majority)), majority], num_classes)
+    union = cases.painted.sum(axis=0) + np.bincount(majority, pixels, num_classes) - hits
+    iou = hits / np.maximum(union, 1)
+    worth = np.where(union > 0, 1 / np.maximum(union, 1), 1 / max(1, int(pixels.sum())))
+    paint = (cases.painted - iou * (pixels[:, None] - cases.painted)) * worth
+    keep = ((cases.kept - iou * (cases.base - cases.kept)) * worth).sum(axis=1)
+    values = np.concatenate([paint, keep[:, None]], axis=1)
+    spread = float(np.mean(values.max(axis=1) - values.min(axis=1)))
+    return values / spread if spread > 0 else values
+
+
+def decided_miou(decisions: np.ndarray, cases: Cases) -> float:
+    """Mean IoU of the visible pixels of masklets under some decisions, int64 (M,): a class, or C for the base labels.
+
+    Base labels that are no class count as misses. Source: ours.
+    """
+    num_classes = cases.painted.shape[1]
+    true = cases.painted.sum(axis=0)
+    is_kept = decisions == num_classes
+    painted, classes = cases.painted[~is_kept], decisions[~is_kept]
+    hits = cases.kept[is_kept].sum(axis=0) + np.bincount(
+        classes, painted[np.arange(len(classes)), classes], num_classes
+    )
+    named = cases.base[is_kept].sum(axis=0) + np.bincount(classes, painted.sum(axis=1), num_classes)
+    seen = true > 0
+    return float((hits[seen] / (true + named - hits)[seen]).mean()) if seen.any() else math.nan
+
+
+@dataclass(frozen=True)
+class TrainedFusion:
+    """A trained fusion and its scores on validation masklets.
+
+    Attributes:
+        network: The best of all passes.
+        miou: Mean IoU of the visible pixels of validation masklets.
+        majority_miou: The same with majority voting.
+        best_miou: The same with the best decision for every masklet, to first order.
+        kept: Share of validation masklets whose base labels are left.
+        epochs: Passes made.
+    """
+
+    network: MaskletFusion
+    miou: float
+    majority_miou: float
+    best_miou: float
+    kept: float
+    epochs: int
+
+
+def train_fusion(
+    folder: FeatureFolder,
+    train: Windows,
+    validation: Windows,
+    recipe: FusionRecipe,
+    out: Path,
+    say: Callable[[dict[str, Any]], None] | None = None,
+) -> TrainedFusion:
+    """Train a fusion; writes `metrics.jsonl` and TensorBoard events into `out`, not the network.
+
+    Args:
+        folder: Says what the features are.
+        train: Windows to learn from.
+        validation: Windows that decide when to stop.
+        recipe: Everything else.
+        out: Folder of the run; made if missing.
+        say: Told the numbers of every pass.
+
+    Raises:
+        SettingsError: If there are no votes, no masklets, or no features where they are asked for.
+    """
+    if any(known.votes is None for known, _ in (*train, *validation)):
+        raise SettingsError("a fusion weighs base votes: make the features with --labels or --segmenter")
+    if recipe.uses_features and folder.encoder is None:
+        raise SettingsError(f"{folder.path} holds no features of an encoder: make them with --encoder")
+    held = make_cases(validation)
+    out.mkdir(parents=True, exist_ok=True)
+    with torch.random.fork_rng(devices=[]), MetricsLog(out, say) as log:
+        torch.manual_seed(recipe.seed)
+        network = MaskletFusion(
+            label_set=folder.info["label_set"],
+            encoder=folder.encoder if recipe.uses_features else None,
+            stored_parts=list(folder.pooling.parts),
+            parts=list(recipe.parts or folder.pooling.parts),
+            levels=list(recipe.levels),
+            hidden=recipe.hidden,
+            dropout=recipe.dropout,
+            may_keep=recipe.may_keep,
+        )
+        best, epochs = _train(network, train, held, recipe, log)
+    decisions = best.predict(held.evidence).argmax(axis=1)
+    num_classes = held.painted.shape[1]
+    return TrainedFusion(
+        network=best,
+        miou=decided_miou(decisions, held),
+        majority_miou=decided_miou(held.evidence.votes[..., 0].argmax(axis=1), held),
+        best_miou=decided_miou(decision_values(held).argmax(axis=1), held),
+        kept=float((decisions == num_classes).mean()),
+        epochs=epochs,
+    )
+
+
+def _train(
+    network: MaskletFusion, train: Windows, held: Cases, recipe: FusionRecipe, log: MetricsLog
+) -> tuple[MaskletFusion, int]:
+    """Run the passes; return the network of the best one and their number."""
+    rng = np.random.default_rng(recipe.seed)
+    network.fit_scale(make_cases(train).evidence.features)
+    optimiser = torch.optim.AdamW(network.parameters(), lr=recipe.rate, weight_decay=recipe.decay)
+    best, best_score, best_epoch, epoch = network, -1.0, 0, 0
+    for epoch in range(1, recipe.epochs + 1):
+        cases = make_cases([*train, *(cut(window, rng) for _ in range(recipe.spans) for window in train)])
+        inputs = network.to_tensors(cases.evidence)
+        values = torch.from_numpy(decision_values(cases).astype(np.float32))
+        network.train()
+        losses = []
+        for rows in torch.from_numpy(rng.permutation(len(values))).split(recipe.batch):
+            loss = _regret(network(*(part[rows] for part in inputs)), values[rows])
+            optimiser.zero_grad(set_to_none=True)
+            loss.backward()
+            optimiser.step()
+            losses.append(loss.item())
+        for part in optimiser.param_groups:
+            part["lr"] = recipe.rate * 0.5 * (1 + math.cos(math.pi * epoch / recipe.epochs))
+        network.eval()
+        score = decided_miou(network.predict(held.evidence).argmax(axis=1), held)
+        log.write(epoch, loss=float(np.mean(losses)), validation_mask_miou=score)
+        if score > best_score:
+            best, best_score, best_epoch = copy.deepcopy(network), score, epoch
+        if epoch - best_epoch >= recipe.patience:
+            break
+    return best, epoch
+
+
+def _regret(logits: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
+    """What the expected decision falls short of the best one, plus cross entropy with the best one by what is at stake.
+
+    Args:
+        logits: (M, C + 1).
+        values: Worth of each decision, (M, C + 1).
+    """
+    best, choice = values.max(dim=1)
+    regret = best - (logits.softmax(dim=1) * values).sum(dim=1)
+    stake = best - values.mean(dim=1)
+    return (regret + 0.1 * stake * F.cross_entropy(logits, choice, reduction="none")).mean()
+
+
+def cut(window: tuple[MaskletFeatures, MaskletTruth], rng: np.random.Generator) -> tuple[MaskletFeatures, MaskletTruth]:
+    """Return a random part of a window, at least a quarter of it, as a window of its own: more to learn from."""
+    known, truth = window
+    length = known.window.length
+    size = int(rng.integers(max(1, length // 4), length + 1))
+    first = int(rng.integers(length - size + 1))
+    return known.frames(first, first + size), truth.frames(first, first + size)

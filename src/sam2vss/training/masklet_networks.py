@@ -1,0 +1,157 @@
+"""From a data set to a saved network that names masklets: features, training, model card. What `train` does."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..classifiers.saving import SavedNetwork
+from ..errors import RunError, SettingsError
+from ..files import discard, publish, temporary_name
+from ..masklet_features import MaskletFeatures, MaskletTruth
+from .classifier import (
+    ClassifierRecipe,
+    TrainedClassifier,
+    fit_vote_weight,
+    make_lessons,
+    read_windows,
+    split_windows_of,
+    train_classifier,
+)
+from .feature_folder import FeatureFolder
+from .fusion import FusionRecipe, TrainedFusion, train_fusion
+from .metrics_log import FILE_NAME
+
+Windows = list[tuple[MaskletFeatures, MaskletTruth]]
+Say = Callable[[dict[str, Any]], None]
+
+
+@dataclass(frozen=True, eq=False)
+class TrainingData:
+    """Windows to learn from and to stop by, and what their features are.
+
+    Attributes:
+        folder: One of the feature folders; all are alike.
+        train: Training windows.
+        validation: Validation windows.
+        facts: Where they come from, for the model card.
+    """
+
+    folder: FeatureFolder
+    train: Windows
+    validation: Windows
+    facts: dict[str, Any]
+
+
+def read_training_data(
+    folders: Sequence[FeatureFolder], validation: Sequence[FeatureFolder], share: float = 0.1
+) -> TrainingData:
+    """Read feature folders; without validation folders a share of the training windows is held out.
+
+    Raises:
+        SettingsError: If there are no folders, or a single window cannot be shared out.
+        RunError: If folders hold features of different encoders, pooling or classes, or are not complete.
+        MediaError: If a file is damaged.
+    """
+    if not folders:
+        raise SettingsError("there is nothing to train on: pass --data or --features")
+    first = folders[0]
+    for other in (*folders[1:], *validation):
+        keys = ("encoder", "pooling")
+        differing = [key for key in keys if other.info[key] != first.info[key]]
+        differing += [] if other.label_space.names == first.label_space.names else ["classes"]
+        if differing:
+            raise RunError(f"{first.path} and {other.path} differ in {', '.join(differing)}: they cannot be mixed")
+    facts: dict[str, Any] = {"training": [folder.info["data"]["name"] for folder in folders]}
+    if validation:
+        train = [window for folder in folders for window in read_windows(folder)]
+        held = [window for folder in validation for window in read_windows(folder)]
+        facts["validation"] = [folder.info["data"]["name"] for folder in validation]
+    else:
+        train, held = [], []
+        for folder in folders:
+            some, others = split_windows_of(folder, share)
+            train += some
+            held += others
+        facts["validation"] = f"{share:.0%} of the training windows"
+    facts |= {"training windows": len(train), "validation windows": len(held), "masklets by": _source(first)}
+    return TrainingData(first, train, held, facts)
+
+
+def _source(folder: FeatureFolder) -> str:
+    source = folder.info["source"]
+    return ", ".join(f"{key} {value}" for key, value in source.items() if isinstance(value, str | int | float))
+
+
+def check_place(out: Path, overwrite: bool) -> None:
+    """Refuse a folder that holds a network already, unless it shall be replaced.
+
+    Raises:
+        RunError: If it does, or `out` is a file.
+    """
+    if out.exists() and not out.is_dir():
+        raise RunError(f"{out} is a file, expected a folder to write into; choose another --out")
+    if (out / "config.json").is_file() and not overwrite:
+        raise RunError(f"{out} already holds a network: replace it with --overwrite, or choose another --out")
+
+
+def make_classifier(
+    data: TrainingData, recipe: ClassifierRecipe, out: Path, say: Say | None = None
+) -> TrainedClassifier:
+    """Train a classifier and save it into `out`, with its model card; the features stay where they are.
+
+    Raises:
+        SettingsError: If there is nothing to learn from.
+        MediaError: If the folder cannot be written.
+    """
+    discard(out / FILE_NAME)
+    trained = train_classifier(data.folder, data.train, data.validation, recipe, out, say)
+    network = trained.network
+    held = make_lessons(data.validation, recipe.scope, recipe.weighting)
+    lessons = make_lessons(data.train, recipe.scope, recipe.weighting)
+    targets = lessons.targets(recipe.purity)
+    counts = np.bincount(targets[targets >= 0], minlength=network.label_space.num_classes)
+    names = network.label_space.names
+    facts = {
+        **data.facts,
+        "training masks": len(targets),
+        "masks that teach": int((targets >= 0).sum()),
+        "by class": [f"{name} {count}" for name, count in zip(names, counts.tolist(), strict=True)],
+    }
+    weight = fit_vote_weight(network.predict(held.samples), held)
+    scores = {"mask mIoU": trained.miou, "mask accuracy": trained.accuracy, "passes": trained.epochs}
+    network.note(vote_weight=weight, training={"data": facts, "recipe": asdict(recipe), "scores": scores})
+    save_network(network, out)
+    return replace(trained, network=network)
+
+
+def make_fusion(data: TrainingData, recipe: FusionRecipe, out: Path, say: Say | None = None) -> TrainedFusion:
+    """Train a learned fusion and save it into `out`, with its model card; see `make_classifier`."""
+    discard(out / FILE_NAME)
+    trained = train_fusion(data.folder, data.train, data.validation, recipe, out, say)
+    scores = {
+        "mask mIoU": trained.miou,
+        "mask mIoU of the majority vote": trained.majority_miou,
+        "mask mIoU of the best decisions": trained.best_miou,
+        "masklets that leave the base labels": trained.kept,
+        "passes": trained.epochs,
+    }
+    trained.network.note_training({"data": data.facts, "recipe": asdict(recipe), "scores": scores})
+    save_network(trained.network, out)
+    return trained
+
+
+def save_network(network: SavedNetwork, out: Path) -> None:
+    """Save a network so that its files are there whole or not at all; config.json, which says so, comes last."""
+    place = temporary_name(out / "network")
+    try:
+        network.save_pretrained(place)
+        for name in ("model.safetensors", "README.md", "config.json"):
+            publish(place / name, out / name)
+    finally:
+        for file in place.iterdir() if place.is_dir() else ():
+            discard(file)
+        if place.is_dir():
+            place.rmdir()
