@@ -147,7 +147,7 @@ def save_network(network: SavedNetwork, out: Path) -> None:
     """Save a network so that its files are there whole or not at all; config.json, which says so, comes last."""
     place = temporary_name(out / "network")
     try:
-        network.save_pretrained(place)
+        network.save_pretrained(place)  # type: ignore[operator] # the hub library has no types
         for name in ("model.safetensors", "README.md", "config.json"):
             publish(place / name, out / name)
     finally:
