@@ -10,6 +10,7 @@ import pytest
 import toy
 from sam2vss.errors import MediaError
 from sam2vss.masklet_files import read_masklets
+from sam2vss.namers.classifier import ClassifierNamer
 from sam2vss.pipeline import Carried, RefinedWindow, refine_clip
 from sam2vss.refiner import ArrayLabels
 from sam2vss.segmenters import ModelLabels
@@ -17,6 +18,7 @@ from sam2vss.trackers.nothing import NoTracker
 from sam2vss.trackers.stored import StoredMasklets
 from sam2vss.types import BaseLabels, MaskletWindow, WindowContext
 from toy import CLASSES, ExactTracker, NoisySegmenter, ToyClip, content_of_run, run_toy
+from toy_features import ClassEncoder, perfect_classifier
 
 OBJECTS = toy.toy_objects(12)
 TRUTH = toy.toy_labels(OBJECTS)
@@ -177,6 +179,56 @@ def test_a_window_whose_files_were_cut_off_is_done_again(tmp_path, carried, name
 
     assert tracker.starts == [4]
     assert (out / name).read_bytes() == whole
+
+
+# --- scores of a namer -----------------------------------------------------------------------------------------------
+
+
+def make_namer() -> ClassifierNamer:
+    """Mixes a classifier with base votes, so that scores are no whole numbers."""
+    return ClassifierNamer(ClassEncoder(), perfect_classifier("frame"), vote="window", vote_weight=0.7)
+
+
+def test_a_namer_is_told_the_scores_of_earlier_windows_and_its_classes_are_painted():
+    told = []
+
+    class Namer(ClassifierNamer):
+        def name_masklets(self, images, base, masklets, earlier=None):
+            told.append(earlier)
+            return super().name_masklets(images, base, masklets, earlier)
+
+    namer = Namer(ClassEncoder(), perfect_classifier("frame"), vote="window")
+    base = ArrayLabels(np.zeros_like(TRUTH[:8]), CLASSES)
+    windows = list(refine_clip("toy", ToyClip(8).frames(), base, CarryingTracker(), 4, namer=namer, carry=True))
+
+    for window, labels, objects in zip(windows, (TRUTH[:4], TRUTH[4:8]), (OBJECTS[:4], OBJECTS[4:8]), strict=True):
+        followed = np.isin(objects, [1, 2, 3])
+        np.testing.assert_array_equal(window.refinement.labels, np.where(followed, labels, 0))
+        assert list(window.seconds) == ["decode", "base labels", "masklets", "classes", "vote and paint"]
+    assert told[0] is None
+    assert told[1].tolist() == windows[0].refinement.votes.tolist()
+    np.testing.assert_allclose(windows[1].refinement.votes.sum(axis=1), [8, 8, 8])
+
+
+@pytest.mark.parametrize("carry", [False, True])
+@pytest.mark.parametrize("start", [0, 4, 8])
+def test_a_resumed_run_names_masklets_as_the_interrupted_one_would_have(tmp_path, start, carry):
+    def stop(window_start: int) -> None:
+        if window_start == start:
+            raise MediaError("gone")
+
+    run_toy(tmp_path / "whole", tracker=CarryingTracker(), namer=make_namer(), carry=carry)
+    out = tmp_path / "run"
+    with pytest.raises(MediaError):
+        run_toy(out, tracker=CarryingTracker(on_window=stop), namer=make_namer(), carry=carry)
+    tracker = CarryingTracker()
+    run_toy(out, tracker=tracker, namer=make_namer(), carry=carry, resume=True)
+
+    assert tracker.starts == [0, 4, 8][start // 4 :]
+    content = content_of_run(out)
+    assert content == content_of_run(tmp_path / "whole")
+    votes = [count for masklet in content["windows"][1]["masklets"] for count in masklet["votes"].values()]
+    assert any(count != int(count) for count in votes)
 
 
 # --- saved masklets --------------------------------------------------------------------------------------------------

@@ -126,6 +126,8 @@ def test_a_revision_that_is_not_there_is_named(tmp_path, saved, monkeypatch):
         use_hub(monkeypatch, hub.url, tmp_path / "cache")
         with pytest.raises(WeightsError, match="org/toy has no revision 'v9'"):
             MaskletClassifier.find("org/toy@v9", {})
+        with pytest.raises(WeightsError, match="org/toy has no revision 'v9'"):
+            MaskletClassifier.from_pretrained("org/toy", revision="v9")
 
 
 def test_a_network_can_be_pushed(monkeypatch, tmp_path):

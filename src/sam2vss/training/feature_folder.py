@@ -17,12 +17,12 @@ import numpy as np
 from ..classifiers.classifier import describe_encoder
 from ..dataset_clips import DatasetClips
 from ..describe import describe_window, judge_window
-from ..errors import LabelError, RunError
+from ..errors import LabelError, RunError, ShapeError
 from ..files import atomic_write_json, release_lock, safe_name, take_lock
 from ..interfaces import BaseLabelSource, ClipAware, FeatureEncoder, MaskletTracker
 from ..masklet_features import MaskletFeatures, MaskletTruth, read_features, write_features
 from ..media import windows_of
-from ..pipeline import NoProgress, Progress
+from ..pipeline import NoProgress, Progress, check_clips
 from ..pooling import Pooling
 from ..run_info import as_json
 from ..types import BaseLabels, Frame, LabelSpace, Window, WindowContext
@@ -78,8 +78,13 @@ class FeatureFolder:
         file = Path(path) / INFO_FILE
         try:
             info = json.loads(file.read_text(encoding="utf-8"))
-            if info["package"] != "sam2vss" or info["format_version"] != FORMAT_VERSION:
+            if info["package"] != "sam2vss":
+                raise RunError(f"{file} was not written by sam2vss")
+            if info["format_version"] != FORMAT_VERSION:
                 raise RunError(f"{file} is of format {info['format_version']!r}, expected {FORMAT_VERSION}")
+            missing = [key for key in ("clips", "done", "encoder", "pooling") if key not in info]
+            if missing:
+                raise RunError(f"{file} is damaged (it holds no {missing[0]}): make the features again")
             return cls(Path(path), info)
         except FileNotFoundError:
             raise RunError(f"{path} holds no features: there is no {INFO_FILE} in it") from None
@@ -141,7 +146,8 @@ def make_features(
 
     Raises:
         RunError: If the folder is in use, or holds other features.
-        LabelError: If base labels are of other classes than the truth.
+        LabelError: If base labels are of other classes than the truth, or do not fit the clips.
+        ShapeError: If truth or base labels have another size than the frames.
         MediaError: If something cannot be read or written.
     """
     progress = progress or NoProgress()
@@ -150,6 +156,8 @@ def make_features(
             f"the base labels are of {_named(maker.base.label_space)}, the truth is of {_named(data.label_space)}: "
             "both must have the same classes in the same order"
         )
+    if maker.base is not None:
+        check_clips(data.clips, maker.base)
     asked = _account(data, maker)
     take_lock(out / LOCK_FILE)
     try:
@@ -184,12 +192,12 @@ def _make_clip(
     for window_frames in windows_of(frames, maker.window):
         start = window_frames[0].index
         images = np.stack([frame.image for frame in window_frames])
-        void = np.full(images.shape[1:3], space.ignore_index, space.dtype)
-        truth = np.stack(
-            [data.read_truth(truth_files[f.name]) if f.name in truth_files else void for f in window_frames]
-        )
+        truth = np.full(images.shape[:3], space.ignore_index, space.dtype)
+        for frame, labels in zip(window_frames, truth, strict=True):
+            if frame.name in truth_files:
+                labels[:] = _read_truth(data, truth_files[frame.name], labels.shape)
         base = maker.base.labels_for(name, window_frames) if maker.base is not None else None
-        shown = base or BaseLabels(np.broadcast_to(void, truth.shape))
+        shown = base or BaseLabels(np.full_like(truth, space.ignore_index))
         masklets = maker.tracker.track(images, start, WindowContext(shown.labels, space.ignore_index))
         known = describe_window(images, masklets, maker.encoder, maker.pooling, base, space)
         judged = judge_window(masklets, truth, space, None if base is None else base.labels)
@@ -197,6 +205,13 @@ def _make_clip(
         starts.append(start)
         progress.frames_done(name, Window(start, len(window_frames)).stop)
     return starts
+
+
+def _read_truth(data: DatasetClips, path: Path, size: tuple[int, ...]) -> np.ndarray:
+    labels = data.read_truth(path)
+    if labels.shape != size:
+        raise ShapeError(f"{path} is {labels.shape} (height, width), its frame is {size}: both must have one size")
+    return labels
 
 
 def _account(data: DatasetClips, maker: FeatureMaker) -> dict[str, Any]:

@@ -1,8 +1,9 @@
 """Numbers of a training run as they come: one JSON object a line, and for TensorBoard where that is installed."""
 
 import json
+import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -44,26 +45,23 @@ class MetricsLog:
             self._board.close()
 
     def write(self, step: int, **values: float) -> None:
-        """Write the numbers of one step or epoch.
+        """Write the numbers of one step or epoch; what is no finite number is null, as JSON has no NaN.
 
         Raises:
             MediaError: If the disk is full or the file cannot be written.
         """
-        entry: dict[str, Any] = {"step": step, "time_s": round(time.monotonic() - self._started, 2), **values}
+        plain = {name: value if math.isfinite(value) else None for name, value in values.items()}
+        entry: dict[str, Any] = {"step": step, "time_s": round(time.monotonic() - self._started, 2), **plain}
         try:
             with self._path.open("a", encoding="utf-8") as file:
-                file.write(json.dumps(entry) + "\n")
+                file.write(json.dumps(entry, allow_nan=False) + "\n")
         except OSError as error:
             raise write_error(self._path, error) from error
         if self._board is not None:
-            for name, value in _numbers(values).items():
+            for name, value in values.items():
                 self._board.add_scalar(name, value, step)
         if self._say is not None:
             self._say(entry)
-
-
-def _numbers(values: Mapping[str, Any]) -> dict[str, float]:
-    return {name: value for name, value in values.items() if isinstance(value, int | float)}
 
 
 def _open_board(folder: Path) -> Any:
