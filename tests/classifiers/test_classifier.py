@@ -99,16 +99,16 @@ def test_the_scale_is_taken_from_the_rows_and_constant_columns_stay_as_they_are(
     network = make("linear", encoder=describe_encoder(ClassEncoder()))
     features = np.array([[1, 1000, 0, 7], [3, 1000, 0, 7.5], [5, 1000, 0, 8]], np.float32)
     network.fit_scale(features)
-    assert network.mean.tolist() == [3, 1000, 0, 7.5]
-    assert network.spread.tolist() == pytest.approx([np.sqrt(8 / 3), 1, 1, np.sqrt(0.5 / 3)])
+    assert network.scale.mean.tolist() == [3, 1000, 0, 7.5]
+    assert network.scale.spread.tolist() == pytest.approx([np.sqrt(8 / 3), 1, 1, np.sqrt(0.5 / 3)])
 
 
 def test_the_scale_of_many_rows_does_not_lose_digits():
     network = make("linear")
     features = np.random.default_rng(0).normal(100, 1, (200_000, 7)).astype(np.float32)
     network.fit_scale(features)
-    np.testing.assert_allclose(network.mean, features.astype(np.float64).mean(axis=0), rtol=1e-7)
-    np.testing.assert_allclose(network.spread, features.astype(np.float64).std(axis=0), rtol=1e-6)
+    np.testing.assert_allclose(network.scale.mean, features.astype(np.float64).mean(axis=0), rtol=1e-7)
+    np.testing.assert_allclose(network.scale.spread, features.astype(np.float64).std(axis=0), rtol=1e-6)
 
 
 def test_another_encoder_is_refused_by_name_and_fingerprint():

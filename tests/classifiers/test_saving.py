@@ -25,8 +25,8 @@ def make(head: str = "context", **options) -> MaskletClassifier:
         network = MaskletClassifier(
             label_set=CLASSES.to_dict(), encoder=describe_encoder(NoiseEncoder()), head=head, hidden=8, **options
         )
-        network.mean.normal_()
-        network.spread.uniform_(0.5, 2)
+        network.scale.mean.normal_()
+        network.scale.spread.uniform_(0.5, 2)
     return network.eval()
 
 

@@ -16,7 +16,7 @@ from ..interfaces import FeatureEncoder
 from ..pooling import Pooling
 from ..settings import FrameWeighting, HeadName, PoolingPart, VoteScope
 from ..types import LabelSpace
-from .heads import NUM_HEADS, AttentionPool, ContextHead, PlainHead
+from .heads import NUM_HEADS, AttentionPool, ContextHead, FeatureScale, PlainHead
 from .samples import SHAPE_NAMES, Samples, feature_columns
 from .saving import SavedNetwork, card_head, card_table
 
@@ -95,8 +95,7 @@ class MaskletClassifier(SavedNetwork):
             raise SettingsError(f"known classes are {known}, expected numbers below {num_classes}")
         self.known_classes = tuple(known)
         num_inputs = len(self.columns)
-        self.register_buffer("mean", torch.zeros(num_inputs))
-        self.register_buffer("spread", torch.ones(num_inputs))
+        self.scale = FeatureScale(num_inputs)
         if tokens and channels[0] % NUM_HEADS:
             raise SettingsError(
                 f"attention pooling needs a first level of a multiple of {NUM_HEADS} channels, and {self.encoder_name} "
@@ -110,19 +109,12 @@ class MaskletClassifier(SavedNetwork):
             self.head = PlainHead(num_inputs, num_classes, hidden * (head == "mlp"), dropout)
 
     def fit_scale(self, features: np.ndarray) -> None:
-        """Take mean and spread of the training features, float32 (M, F), for the network's first step.
-
-        A channel that never changed keeps a spread of 1: it may change later, and must not then outweigh all others.
-        """
-        chosen = features[:, self.columns].astype(np.float64)  # sums of many rows lose digits in float32
-        mean, spread = chosen.mean(axis=0), chosen.std(axis=0)
-        spread[spread <= 1e-6 * np.maximum(np.abs(mean), 1)] = 1
-        self.mean.copy_(torch.from_numpy(mean))  # type: ignore[operator]
-        self.spread.copy_(torch.from_numpy(spread))  # type: ignore[operator]
+        """Measure the training features, float32 (M, F), before the first step."""
+        self.scale.fit(features[:, self.columns])
 
     def forward(self, features: Tensor, tokens: Tensor, shapes: Tensor, groups: Tensor) -> Tensor:
         """Return logits (M, C) of rows; arguments as in `Samples`, features with the chosen columns only."""
-        inputs = [(features - self.mean) / self.spread]  # type: ignore[operator]
+        inputs = [self.scale(features)]
         if self.pool is not None:
             inputs.append(self.pool(tokens))
         if self.uses_shape:
@@ -157,10 +149,10 @@ class MaskletClassifier(SavedNetwork):
 
     def to_tensors(self, samples: Samples) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Bring rows to the network's device, in the order that `forward` takes."""
-        device = self.mean.device
+        device = self.scale.mean.device
         arrays = (samples.features[:, self.columns], samples.tokens, samples.shapes, samples.groups)
         features, tokens, shapes, groups = (torch.from_numpy(np.ascontiguousarray(array)) for array in arrays)
-        return features.to(device), tokens.to(device), shapes.to(device), groups.to(device)  # type: ignore[arg-type]
+        return features.to(device), tokens.to(device), shapes.to(device), groups.to(device)
 
     def check_encoder(self, encoder: FeatureEncoder) -> None:
         """Raise `SettingsError` unless features come from the encoder that the classifier was trained on."""

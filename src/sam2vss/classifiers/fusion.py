@@ -19,6 +19,7 @@ from ..masklet_features import MaskletFeatures
 from ..pooling import Pooling
 from ..settings import PoolingPart
 from ..types import LabelSpace
+from .heads import FeatureScale
 from .samples import SHAPE_NAMES, feature_columns, frame_weights, make_samples
 from .saving import SavedNetwork, card_head, card_table
 
@@ -155,8 +156,7 @@ class MaskletFusion(SavedNetwork):
             names = list(encoder["level_names"])
             self.columns = feature_columns(stored_parts, channels, names, parts, levels or names)
             self.num_stored = len(stored_parts) * sum(channels)
-        self.register_buffer("mean", torch.zeros(len(self.columns)))
-        self.register_buffer("spread", torch.ones(len(self.columns)))
+        self.scale = FeatureScale(len(self.columns))
         num_signs = len(SHAPE_NAMES) + len(SIGN_NAMES)
         self.look = nn.Sequential(nn.Linear(num_signs, hidden), nn.GELU(), nn.Dropout(dropout))
         self.judge = nn.Sequential(
@@ -182,10 +182,9 @@ class MaskletFusion(SavedNetwork):
         return self.name is not None
 
     def fit_scale(self, features: np.ndarray) -> None:
-        """Take mean and spread of the training features, float32 (M, F)."""
-        chosen = features[:, self.columns]
-        self.mean.copy_(torch.from_numpy(chosen.mean(axis=0)))  # type: ignore[operator]
-        self.spread.copy_(torch.from_numpy(np.maximum(chosen.std(axis=0), 1e-6)))  # type: ignore[operator]
+        """Measure the training features, float32 (M, F), before the first step."""
+        if self.is_bound:
+            self.scale.fit(features[:, self.columns])
 
     def forward(self, votes: Tensor, signs: Tensor, features: Tensor) -> Tensor:
         """Return logits (M, C + 1) of the classes and, last, of leaving the base labels; arguments as in `Evidence`."""
@@ -196,8 +195,7 @@ class MaskletFusion(SavedNetwork):
         if self.name is None:
             logits = logits.masked_fill(votes[..., 0] <= 0, _NEVER)
         else:
-            scaled = (features - self.mean) / self.spread  # type: ignore[operator]
-            named = self.name(torch.cat([scaled, signs, votes[..., 0]], dim=1))
+            named = self.name(torch.cat([self.scale(features), signs, votes[..., 0]], dim=1))
             logits, keep = logits + named[:, :-1], keep + named[:, -1]
         if not self.may_keep:
             keep = torch.full_like(keep, _NEVER)
@@ -209,14 +207,18 @@ class MaskletFusion(SavedNetwork):
             raise ShapeError(f"features have {evidence.features.shape[1]} columns, expected {self.num_stored}")
         arrays = (evidence.votes, evidence.signs, evidence.features[:, self.columns])
         votes, signs, features = (torch.from_numpy(np.ascontiguousarray(array)) for array in arrays)
-        device = self.mean.device
-        return votes.to(device), signs.to(device), features.to(device)  # type: ignore[arg-type]
+        device = self.scale.mean.device
+        return votes.to(device), signs.to(device), features.to(device)
 
     @torch.inference_mode()
     def predict(self, evidence: Evidence) -> np.ndarray:
-        """Return probabilities of the classes and of leaving the base labels, float64 (M, C + 1)."""
+        """Return probabilities of the classes and, last, of leaving the base labels, float64 (M, C + 1).
+
+        Puts the network in evaluation mode.
+        """
         if not len(evidence):
             return np.zeros((0, evidence.votes.shape[1] + 1))
+        self.eval()  # dropout is for training only
         return F.softmax(self(*self.to_tensors(evidence)).double(), dim=1).cpu().numpy()
 
     def check_classes(self, label_space: LabelSpace) -> None:

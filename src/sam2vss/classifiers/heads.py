@@ -1,10 +1,38 @@
 """The networks that name a masklet from its features: a linear probe, the paper's MLP, and one that sees neighbours."""
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 NUM_HEADS = 4
+
+
+class FeatureScale(nn.Module):
+    """Brings every channel of features (M, F) to mean 0 and spread 1, as measured on training features."""
+
+    mean: Tensor
+    spread: Tensor
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(width))
+        self.register_buffer("spread", torch.ones(width))
+
+    def fit(self, features: np.ndarray) -> None:
+        """Measure training features, floats (M, F).
+
+        A channel that never changed keeps a spread of 1: it may change later, and must not then outweigh all others.
+        """
+        features = features.astype(np.float64)  # sums of many rows lose digits in float32
+        mean, spread = features.mean(axis=0), features.std(axis=0)
+        spread[spread <= 1e-6 * np.maximum(np.abs(mean), 1)] = 1
+        self.mean.copy_(torch.from_numpy(mean))
+        self.spread.copy_(torch.from_numpy(spread))
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Scale (M, F)."""
+        return (features - self.mean) / self.spread
 
 
 class AttentionPool(nn.Module):

@@ -18,7 +18,7 @@ from ..classifiers.classifier import describe_encoder
 from ..dataset_clips import DatasetClips
 from ..describe import describe_window, judge_window
 from ..errors import LabelError, RunError, ShapeError
-from ..files import atomic_write_json, release_lock, safe_name, take_lock
+from ..files import atomic_write_json, folder_fingerprint, release_lock, safe_name, take_lock
 from ..interfaces import BaseLabelSource, ClipAware, FeatureEncoder, MaskletTracker
 from ..masklet_features import MaskletFeatures, MaskletTruth, read_features, write_features
 from ..media import windows_of
@@ -225,6 +225,7 @@ def _account(data: DatasetClips, maker: FeatureMaker) -> dict[str, Any]:
                 "name": data.title,
                 "frames": data.num_frames,
                 "fingerprints": {clip.name: clip.fingerprint() for clip in data.clips},
+                "truth_fingerprints": {name: folder_fingerprint(data.masks[name]) for name in data.names},
             },
             "label_set": data.label_space.to_dict(),
             "encoder": None if maker.encoder is None else describe_encoder(maker.encoder),

@@ -1,7 +1,7 @@
 """From a data set to a saved network that names masklets: features, training, model card. What `train` does."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,6 @@ from ..masklet_features import MaskletFeatures, MaskletTruth
 from .classifier import (
     ClassifierRecipe,
     TrainedClassifier,
-    fit_vote_weight,
     make_lessons,
     read_windows,
     split_windows_of,
@@ -109,7 +108,6 @@ def make_classifier(
     discard(out / FILE_NAME)
     trained = train_classifier(data.folder, data.train, data.validation, recipe, out, say)
     network = trained.network
-    held = make_lessons(data.validation, recipe.scope, recipe.weighting)
     lessons = make_lessons(data.train, recipe.scope, recipe.weighting)
     targets = lessons.targets(recipe.purity)
     counts = np.bincount(targets[targets >= 0], minlength=network.label_space.num_classes)
@@ -120,11 +118,10 @@ def make_classifier(
         "masks that teach": int((targets >= 0).sum()),
         "by class": [f"{name} {count}" for name, count in zip(names, counts.tolist(), strict=True)],
     }
-    weight = fit_vote_weight(network.predict(held.samples), held)
     scores = {"mask mIoU": trained.miou, "mask accuracy": trained.accuracy, "passes": trained.epochs}
-    network.note(vote_weight=weight, training={"data": facts, "recipe": asdict(recipe), "scores": scores})
+    network.note_training({"data": facts, "recipe": asdict(recipe), "scores": scores})
     save_network(network, out)
-    return replace(trained, network=network)
+    return trained
 
 
 def make_fusion(data: TrainingData, recipe: FusionRecipe, out: Path, say: Say | None = None) -> TrainedFusion:
