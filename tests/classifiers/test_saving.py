@@ -208,9 +208,9 @@ def test_cut_off_weights_are_named(saved, share):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda weights: weights.pop("mean"), r"Missing key\(s\).*mean"),
+        (lambda weights: weights.pop("scale.mean"), r"Missing key\(s\).*mean"),
         (lambda weights: weights.update(more=torch.zeros(1)), r"Unexpected key\(s\).*more"),
-        (lambda weights: weights.update(mean=torch.zeros(3)), "size mismatch for mean"),
+        (lambda weights: weights.update({"scale.mean": torch.zeros(3)}), "size mismatch for scale.mean"),
     ],
     ids=["missing", "surplus", "size"],
 )
