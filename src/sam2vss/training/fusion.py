@@ -100,28 +100,49 @@ def _counts(parts: Sequence[Evidence], truths: Sequence[MaskletTruth]) -> list[n
     ]
 
 
-def decision_values(cases: Cases) -> np.ndarray:
+def majority_decisions(cases: Cases) -> np.ndarray:
+    """Return the class with most votes, int64 (M,), as the plain vote decides."""
+    classes: np.ndarray = cases.evidence.votes[..., 0].argmax(axis=1)
+    return classes
+
+
+def best_decisions(cases: Cases) -> np.ndarray:
+    """Return the decision that leaves most visible pixels right, int64 (M,): a class, or C for the base labels."""
+    is_kept = cases.kept.sum(axis=1) > cases.painted.max(axis=1)
+    decisions: np.ndarray = np.where(is_kept, cases.painted.shape[1], cases.painted.argmax(axis=1))
+    return decisions
+
+
+def decision_values(cases: Cases, decisions: np.ndarray) -> np.ndarray:
     """Return what each decision is worth, float64 (M, C + 1): painting class c, or (last) leaving the base labels.
 
     To first order a pixel that is named c raises the mean IoU by 1 / U_c if it is right and lowers it by IoU_c / U_c
-    if it is wrong, where IoU_c and the union U_c are those of majority voting on the same masklets. Scaled so that the
+    if it is wrong, where IoU_c and the union U_c are those under the given decisions, int64 (M,). Scaled so that the
     best decision is worth 1 more than the worst on average.
 
     Source: ours.
     """
-    votes = cases.evidence.votes[..., 0]
-    majority = votes.argmax(axis=1)
-    pixels = cases.painted.sum(axis=1)
-    num_classes = votes.shape[1]
-    hits = np.bincount(majority, cases.painted[np.arange(len(majority)), majority], num_classes)
-    union = cases.painted.sum(axis=0) + np.bincount(majority, pixels, num_classes) - hits
+    hits, true, named = _count_pixels(decisions, cases)
+    union = true + named - hits
     iou = hits / np.maximum(union, 1)
-    worth = np.where(union > 0, 1 / np.maximum(union, 1), 1 / max(1, int(pixels.sum())))
-    paint = (cases.painted - iou * (pixels[:, None] - cases.painted)) * worth
+    worth = np.where(union > 0, 1 / np.maximum(union, 1), 1 / max(1, int(true.sum())))
+    pixels = cases.painted.sum(axis=1, keepdims=True)
+    paint = (cases.painted - iou * (pixels - cases.painted)) * worth
     keep = ((cases.kept - iou * (cases.base - cases.kept)) * worth).sum(axis=1)
     values = np.concatenate([paint, keep[:, None]], axis=1)
     spread = float(np.mean(values.max(axis=1) - values.min(axis=1)))
     return values / spread if spread > 0 else values
+
+
+def _count_pixels(decisions: np.ndarray, cases: Cases) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Count the visible pixels of each class that are right, true and named so under decisions, int64 (C,) each."""
+    num_classes = cases.painted.shape[1]
+    is_kept = decisions == num_classes
+    painted, classes = cases.painted[~is_kept], decisions[~is_kept]
+    hits = np.bincount(classes, painted[np.arange(len(classes)), classes], num_classes)
+    named = np.bincount(classes, painted.sum(axis=1), num_classes)
+    hits, named = hits + cases.kept[is_kept].sum(axis=0), named + cases.base[is_kept].sum(axis=0)
+    return hits.astype(np.int64), cases.painted.sum(axis=0), named.astype(np.int64)
 
 
 def decided_miou(decisions: np.ndarray, cases: Cases) -> float:
@@ -129,14 +150,7 @@ def decided_miou(decisions: np.ndarray, cases: Cases) -> float:
 
     Base labels that are no class count as misses. Source: ours.
     """
-    num_classes = cases.painted.shape[1]
-    true = cases.painted.sum(axis=0)
-    is_kept = decisions == num_classes
-    painted, classes = cases.painted[~is_kept], decisions[~is_kept]
-    hits = cases.kept[is_kept].sum(axis=0) + np.bincount(
-        classes, painted[np.arange(len(classes)), classes], num_classes
-    )
-    named = cases.base[is_kept].sum(axis=0) + np.bincount(classes, painted.sum(axis=1), num_classes)
+    hits, true, named = _count_pixels(decisions, cases)
     seen = true > 0
     return float((hits[seen] / (true + named - hits)[seen]).mean()) if seen.any() else math.nan
 
@@ -149,7 +163,7 @@ class TrainedFusion:
         network: The best of all passes.
         miou: Mean IoU of the visible pixels of validation masklets.
         majority_miou: The same with majority voting.
-        best_miou: The same with the best decision for every masklet, to first order.
+        best_miou: The same with the decisions that leave most pixels right.
         kept: Share of validation masklets whose base labels are left.
         epochs: Passes made.
     """
@@ -207,8 +221,8 @@ def train_fusion(
     return TrainedFusion(
         network=best,
         miou=decided_miou(decisions, held),
-        majority_miou=decided_miou(held.evidence.votes[..., 0].argmax(axis=1), held),
-        best_miou=decided_miou(decision_values(held).argmax(axis=1), held),
+        majority_miou=decided_miou(majority_decisions(held), held),
+        best_miou=decided_miou(best_decisions(held), held),
         kept=float((decisions == num_classes).mean()),
         epochs=epochs,
     )
@@ -225,7 +239,8 @@ def _train(
     for epoch in range(1, recipe.epochs + 1):
         cases = make_cases([*train, *(cut(window, rng) for _ in range(recipe.spans) for window in train)])
         inputs = network.to_tensors(cases.evidence)
-        values = torch.from_numpy(decision_values(cases).astype(np.float32))
+        decisions = network.predict(cases.evidence).argmax(axis=1) if epoch > 1 else majority_decisions(cases)
+        values = torch.from_numpy(decision_values(cases, decisions).astype(np.float32))
         network.train()
         losses = []
         for rows in torch.from_numpy(rng.permutation(len(values))).split(recipe.batch):
