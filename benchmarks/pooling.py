@@ -13,11 +13,11 @@ import cv2
 import numpy as np
 import torch
 from pycocotools import mask as coco_mask
-from vote_and_paint import SIZE, draw_masks, median_ms
 
 from sam2vss.mask_runs import decode_runs, mask_boxes, pool_areas
 from sam2vss.pooling import choose_cells, pool_masks, pool_mean, take_cells
 from sam2vss.types import encode_masks
+from vote_and_paint import SIZE, draw_masks, median_ms
 
 CHANNELS, GRID = 256, (64, 64)
 
@@ -62,7 +62,8 @@ def main() -> None:
         ours, all_parts, literal = (median_ms(work, options.repeats) for work in (mean_only, everything, literally))
         print(
             f"{num_masklets:4} masklets: mean {ours:6.2f} ms, {literal / ours:5.1f} times faster than literally "
-            f"({literal:.1f} ms, largest difference {difference:.1e}); mean, max, ring, 16 cells and boxes {all_parts:6.2f} ms"
+            f"({literal:.1f} ms, largest difference {difference:.1e}); mean, max, ring, 16 cells and boxes "
+            f"{all_parts:6.2f} ms"
         )
 
 
