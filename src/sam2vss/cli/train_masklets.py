@@ -221,6 +221,7 @@ def fusion(
     hidden: int = 64,
     dropout: float = 0.1,
     spans: int = 2,
+    blends: float = 0.5,
     rate: float = 2e-3,
     epochs: int = 60,
     patience: int = 15,
@@ -246,6 +247,8 @@ def fusion(
         Of the hidden layers.
     spans
         Random parts of every window that each pass takes as windows of their own.
+    blends
+        Bad masklets made of pairs of good ones, as share of all: so that it learns when to leave the base labels.
     rate
         Learning rate.
     epochs
@@ -266,6 +269,7 @@ def fusion(
         hidden=hidden,
         dropout=dropout,
         spans=spans,
+        blends=_fraction("--blends", blends),
         epochs=_positive("--epochs", epochs),
         patience=_positive("--patience", patience),
         rate=rate,

@@ -80,8 +80,13 @@ def read_training_data(
 
 
 def _source(folder: FeatureFolder) -> str:
+    """Say in words where masklets and base labels come from, without the paths of this machine."""
     source = folder.info["source"]
-    return ", ".join(f"{key} {value}" for key, value in source.items() if isinstance(value, str | int | float))
+    return ", ".join(
+        f"{key} {value.rstrip('/').rsplit('/', 1)[-1]}"
+        for key, value in source.items()
+        if isinstance(value, str) and value
+    )
 
 
 def check_place(out: Path, overwrite: bool) -> None:
