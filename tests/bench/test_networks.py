@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 import toy
 from sam2vss import cli
@@ -230,6 +231,14 @@ def test_a_network_that_is_called_by_its_source_alone_counts_as_unnamed(tmp_path
     assert [task.name for task in named.tasks][-1] == "fusion-mine-noisy"
 
 
+def test_published_figures_are_looked_up_for_networks_that_the_user_named(tmp_path, monkeypatch, networks):
+    asked: list[str] = []
+    monkeypatch.setattr("sam2vss.bench.board.find_published", lambda dataset, name, *more: asked.append(name))
+    networks["classifiers"]["head"] = networks["classifiers"]["SAM2"]  # the last part of its path
+    run_bench(toy_plan(tmp_path, rows=("static",), **networks))
+    assert asked == ["noisy", "I-SAM2_base", "I-SAM2"]  # the fusion here is called by its path alone too
+
+
 def test_a_classifier_needs_no_base_model(tmp_path, tracker):
     plan = toy_plan(tmp_path, labels={}, classifiers={"SAM2": write_classifier(tmp_path / "head")})
     board = run_bench(plan)
@@ -297,6 +306,15 @@ def test_masklets_of_other_weights_are_not_taken(tmp_path, tracker, networks, mo
     assert [row.name for row in board.rows] == ["noisy", "I-SAM2_base", "I-SAM2"]
     assert board.warnings[0].startswith("SAM2-noisy failed (RunError)")
     assert tracker.starts == [0, 4, 0, 4] * 2  # the first of the two finds them anew, the other one takes its
+
+
+def test_masklets_of_other_frames_are_not_taken(tmp_path, tracker, networks):
+    run_bench(toy_plan(tmp_path, rows=("sam2",), fusions=networks["fusions"]))
+    path = tmp_path / "data" / "data" / "a" / "origin" / "0000.png"
+    Image.fromarray(np.asarray(Image.open(path)) + np.array([0, 0, 1], np.uint8)).save(path)
+    board = run_bench(toy_plan(tmp_path, rows=("sam2",), **networks), resume=True)
+    assert [row.name for row in board.rows] == ["noisy", "I-SAM2_base", "I-SAM2"]
+    assert tracker.starts == [0, 4, 0, 4] * 2
 
 
 def test_a_row_that_fails_leaves_the_masklets_to_the_next(tmp_path, tracker, networks):

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from ..artifacts import RunFolder
 from ..run_info import compared_entries
 from .plan import BenchPlan
-from .recipes import masklet_settings, run_folder
+from .recipes import run_folder
 
 
 def is_worth_sharing(plan: BenchPlan) -> bool:
@@ -29,9 +29,9 @@ def find_run_with_masklets(
 
     Args:
         plan: Of the bench.
-        run: The run that the masklets are for; those of other frames, or found in another number format or on another
-            kind of device, are not taken. None: this is not looked at.
-        weights: SHA-256 of SAM 2's files, which must be those of the masklets.
+        run: The run that the masklets are for; those of other frames or weights are not taken. None: this is not
+            looked at.
+        weights: SHA-256 of SAM 2's files as they are now.
     """
     if not is_worth_sharing(plan):
         return None
@@ -39,7 +39,7 @@ def find_run_with_masklets(
         if not task.uses_sam2 or not (run_folder(plan, task) / "run.json").is_file():
             continue
         found = RunFolder.open(run_folder(plan, task))
-        if _has_all(plan, found) and (run is None or _serves(plan, found, run, weights or {})):
+        if _has_all(plan, found) and (run is None or _serves(found, run, weights or {})):
             return found
     return None
 
@@ -53,16 +53,12 @@ def _has_all(plan: BenchPlan, run: RunFolder) -> bool:
     )
 
 
-def _serves(plan: BenchPlan, found: RunFolder, run: RunFolder, weights: Mapping[str, str]) -> bool:
-    """Tell whether masklets were found as `run` would find them.
+def _serves(found: RunFolder, run: RunFolder, weights: Mapping[str, str]) -> bool:
+    """Tell whether masklets were found on the same frames with the same weights.
 
-    The folder of a bench may hold rows of earlier questions, which are compared with the plan row by row only.
+    All else that decides them stands in the bench's plan.json, and is compared before anything is run.
     """
     old, new = compared_entries(found.info), compared_entries(run.info)
-    of_frames = [key for key in new if key in ("dtype", "device") or key.startswith("clips.")]
-    settings, known = found.info["settings"], found.info["weights"]
-    return (
-        all(old.get(key) == new[key] for key in of_frames)
-        and all(key in settings and settings[key] == value for key, value in masklet_settings(plan).items())
-        and all(known.get(name) == digest for name, digest in weights.items())
-    )
+    known = found.info["weights"]
+    is_of_frames = all(old.get(key) == new[key] for key in new if key.startswith("clips."))
+    return is_of_frames and all(known.get(name) == digest for name, digest in weights.items())
