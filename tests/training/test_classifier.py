@@ -30,6 +30,7 @@ from sam2vss.training.classifier import (
     train_classifier,
 )
 from sam2vss.training.feature_folder import FeatureFolder, FeatureMaker, make_features
+from sam2vss.types import Window
 from toy import ExactTracker
 from toy_bench import write_data
 from toy_features import ClassEncoder, make_known, make_rows, make_truth
@@ -281,14 +282,30 @@ def test_the_last_clips_validate_where_there_are_ten():
 
 
 def test_the_last_windows_of_every_clip_validate_where_there_are_few():
-    train_part, held = split_windows_of(Stored(a=3, b=1, c=11))
-    assert names_of(held) == [("a", 2), ("c", 9), ("c", 10)]  # ceil(0.3), none of a single one, ceil(1.1)
-    assert names_of(train_part) == [("a", 0), ("a", 1), ("b", 0), *(("c", i) for i in range(9))]
+    train_part, held = split_windows_of(Stored(a=3, c=11))
+    assert names_of(held) == [("a", 2), ("c", 9), ("c", 10)]  # ceil(0.3) and ceil(1.1)
+    assert names_of(train_part) == [("a", 0), ("a", 1), *(("c", i) for i in range(9))]
 
 
-def test_single_windows_cannot_be_shared_out():
-    with pytest.raises(SettingsError, match=r"every clip has one window only, so none is left .* pass --val-data"):
-        split_windows_of(Stored(a=1, b=1))
+class OneWindow:
+    """A folder of one clip with one window of so many frames."""
+
+    def __init__(self, length: int) -> None:
+        self.window = make_known([[10, 20]] * length), make_truth(np.ones((length, 2, 3), np.int64))
+
+    def read(self):
+        yield "a", *self.window
+
+
+def test_the_last_frames_of_an_only_window_validate():
+    ((known, truth),), ((held, held_truth),) = split_windows_of(OneWindow(11))
+    assert (known.window, held.window) == (Window(0, 9), Window(9, 2))  # ceil(1.1) frames are held out
+    assert (len(truth.classes), len(held_truth.classes)) == (9, 2)
+
+
+def test_single_frames_cannot_be_shared_out():
+    with pytest.raises(SettingsError, match=r"every clip is a single frame, so none is left .* pass --val-data"):
+        split_windows_of(OneWindow(1))
 
 
 def test_all_windows_are_read(folder):

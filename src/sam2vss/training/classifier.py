@@ -148,11 +148,13 @@ class TrainedClassifier:
 def split_windows_of(
     folder: FeatureFolder, share: float = 0.1
 ) -> tuple[list[tuple[MaskletFeatures, MaskletTruth]], list[tuple[MaskletFeatures, MaskletTruth]]]:
-    """Read stored windows, part of them for validation: the last clips where there are ten or more, else the last
-    windows of every clip.
+    """Read stored windows, part of them for validation.
+
+    These are the last clips where there are ten or more, else the last windows of every clip, or the last frames of a
+    clip's only window.
 
     Raises:
-        SettingsError: If a single window cannot be shared out.
+        SettingsError: If every clip is a single frame.
     """
     clips: dict[str, list[tuple[MaskletFeatures, MaskletTruth]]] = {}
     for name, known, truth in folder.read():
@@ -166,11 +168,19 @@ def split_windows_of(
         )
     train, validation = [], []
     for windows in clips.values():
-        count = math.ceil(share * len(windows)) if len(windows) > 1 else 0
-        train += windows[: len(windows) - count]
-        validation += windows[len(windows) - count :]
+        if len(windows) > 1:
+            count = math.ceil(share * len(windows))
+            train += windows[: len(windows) - count]
+            validation += windows[len(windows) - count :]
+            continue
+        ((known, truth),) = windows
+        length = known.window.length
+        stop = length - math.ceil(share * length) if length > 1 else length
+        train.append((known.frames(0, stop), truth.frames(0, stop)))
+        if stop < length:
+            validation.append((known.frames(stop, length), truth.frames(stop, length)))
     if not validation:
-        raise SettingsError("every clip has one window only, so none is left for validation: pass --val-data")
+        raise SettingsError("every clip is a single frame, so none is left for validation: pass --val-data")
     return train, validation
 
 
