@@ -119,14 +119,16 @@ def decision_values(cases: Cases, decisions: np.ndarray) -> np.ndarray:
     """Return what each decision is worth, float64 (M, C + 1): painting class c, or (last) leaving the base labels.
 
     To first order a pixel that is named c raises the mean IoU by 1 / U_c if it is right and lowers it by IoU_c / U_c
-    if it is wrong, where IoU_c and the union U_c are those under the given decisions, int64 (M,). Scaled so that the
-    best decision is worth 1 more than the worst on average.
+    if it is wrong, where IoU_c and the union U_c are those under the given decisions, int64 (M,). A class that is never
+    hit would cost nothing; a wrong pixel costs at least the mean IoU / U_c. Scaled so that the best decision is worth 1
+    more than the worst on average.
 
     Source: ours.
     """
     hits, true, named = _count_pixels(decisions, cases)
     union = true + named - hits
     iou = hits / np.maximum(union, 1)
+    iou = np.maximum(iou, iou[true > 0].mean() if (true > 0).any() else 0.0)
     worth = np.where(union > 0, 1 / np.maximum(union, 1), 1 / max(1, int(true.sum())))
     pixels = cases.painted.sum(axis=1, keepdims=True)
     paint = (cases.painted - iou * (pixels - cases.painted)) * worth
@@ -155,6 +157,12 @@ def decided_miou(decisions: np.ndarray, cases: Cases) -> float:
     hits, true, named = _count_pixels(decisions, cases)
     seen = true > 0
     return float((hits[seen] / (true + named - hits)[seen]).mean()) if seen.any() else math.nan
+
+
+def decided_accuracy(decisions: np.ndarray, cases: Cases) -> float:
+    """Share of the visible pixels of masklets that are right under some decisions, [0, 1]; see `decided_miou`."""
+    hits, true, _ = _count_pixels(decisions, cases)
+    return float(hits.sum() / true.sum()) if true.any() else math.nan
 
 
 @dataclass(frozen=True)
@@ -265,9 +273,10 @@ def _train(
         for part in optimiser.param_groups:
             part["lr"] = recipe.rate * 0.5 * (1 + math.cos(math.pi * epoch / recipe.epochs))
         network.eval()
-        scores = [decided_miou(network.predict(part.evidence).argmax(axis=1), part) for part in held]
+        decided = [(network.predict(part.evidence).argmax(axis=1), part) for part in held]
+        scores = [(decided_miou(choice, part), decided_accuracy(choice, part)) for choice, part in decided]
         score = float(np.mean(scores))
-        log.write(epoch, loss=float(np.mean(losses)), validation_mask_miou=scores[0], stopping_score=score)
+        log.write(epoch, loss=float(np.mean(losses)), validation_mask_miou=scores[0][0], stopping_score=score)
         if score > best_score:
             best, best_score, best_epoch = copy.deepcopy(network), score, epoch
         if epoch - best_epoch >= recipe.patience:
