@@ -138,7 +138,7 @@ def test_a_seed_gives_the_same_weights_and_another_seed_others(tmp_path, folder)
     one, two, other = found
     assert one == two
     assert one["head.leave.1.weight"] != other["head.leave.1.weight"]
-    assert one["mean"] == other["mean"]
+    assert one["scale.mean"] == other["scale.mean"]
 
 
 def test_the_random_state_of_the_process_is_left_alone(tmp_path, folder):

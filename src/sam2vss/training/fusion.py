@@ -101,8 +101,9 @@ def _counts(parts: Sequence[Evidence], truths: Sequence[MaskletTruth]) -> list[n
 
 
 def majority_decisions(cases: Cases) -> np.ndarray:
-    """Return the class with most votes, int64 (M,), as the plain vote decides."""
-    classes: np.ndarray = cases.evidence.votes[..., 0].argmax(axis=1)
+    """Return the class with most votes, int64 (M,), as the plain vote decides; C where there are no votes."""
+    shares = cases.evidence.votes[..., 0]
+    classes: np.ndarray = np.where(shares.any(axis=1), shares.argmax(axis=1), shares.shape[1])
     return classes
 
 
@@ -125,7 +126,7 @@ def decision_values(cases: Cases, decisions: np.ndarray) -> np.ndarray:
     hits, true, named = _count_pixels(decisions, cases)
     union = true + named - hits
     iou = hits / np.maximum(union, 1)
-    worth = np.where(union > 0, 1 / np.maximum(union, 1), 1 / max(1, int(true.sum())))
+    worth = 1 / np.maximum(union, 1)  # without union a class is true nowhere and gains nothing
     pixels = cases.painted.sum(axis=1, keepdims=True)
     paint = (cases.painted - iou * (pixels - cases.painted)) * worth
     keep = ((cases.kept - iou * (cases.base - cases.kept)) * worth).sum(axis=1)
@@ -195,13 +196,16 @@ def train_fusion(
         say: Told the numbers of every pass.
 
     Raises:
-        SettingsError: If there are no votes, no masklets, or no features where they are asked for.
+        SettingsError: If there are no votes, no masklets, no truth, or no features where they are asked for, or the
+            loss grows beyond all numbers.
     """
     if any(known.votes is None for known, _ in (*train, *validation)):
         raise SettingsError("a fusion weighs base votes: make the features with --labels or --segmenter")
     if recipe.uses_features and folder.encoder is None:
         raise SettingsError(f"{folder.path} holds no features of an encoder: make them with --encoder")
-    held = make_cases(validation)
+    lessons, held = make_cases(train), make_cases(validation)
+    _check_truth("training", lessons)
+    _check_truth("validation", held)
     out.mkdir(parents=True, exist_ok=True)
     with torch.random.fork_rng(devices=[]), MetricsLog(out, say) as log:
         torch.manual_seed(recipe.seed)
@@ -215,6 +219,7 @@ def train_fusion(
             dropout=recipe.dropout,
             may_keep=recipe.may_keep,
         )
+        network.fit_scale(lessons.evidence.features)
         best, epochs = _train(network, train, held, recipe, log)
     decisions = best.predict(held.evidence).argmax(axis=1)
     num_classes = held.painted.shape[1]
@@ -228,12 +233,20 @@ def train_fusion(
     )
 
 
+def _check_truth(kind: str, cases: Cases) -> None:
+    """Raise `SettingsError` if no visible pixel of any masklet has a true class."""
+    if not cases.painted.any():
+        raise SettingsError(
+            f"not one of {len(cases.painted)} {kind} masklets shows a pixel with a true class, so no decision is better "
+            "than another: take clips that have truth"
+        )
+
+
 def _train(
     network: MaskletFusion, train: Windows, held: Cases, recipe: FusionRecipe, log: MetricsLog
 ) -> tuple[MaskletFusion, int]:
     """Run the passes; return the network of the best one and their number."""
     rng = np.random.default_rng(recipe.seed)
-    network.fit_scale(make_cases(train).evidence.features)
     optimiser = torch.optim.AdamW(network.parameters(), lr=recipe.rate, weight_decay=recipe.decay)
     best, best_score, best_epoch, epoch = network, -1.0, 0, 0
     for epoch in range(1, recipe.epochs + 1):
@@ -245,6 +258,10 @@ def _train(
         losses = []
         for rows in torch.from_numpy(rng.permutation(len(values))).split(recipe.batch):
             loss = _regret(network(*(part[rows] for part in inputs)), values[rows])
+            if not torch.isfinite(loss):
+                raise SettingsError(
+                    f"the loss is {loss.item()} in pass {epoch}: lower the learning rate, {recipe.rate}"
+                )
             optimiser.zero_grad(set_to_none=True)
             loss.backward()
             optimiser.step()

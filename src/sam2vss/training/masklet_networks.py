@@ -145,6 +145,7 @@ def save_network(network: SavedNetwork, out: Path) -> None:
     place = temporary_name(out / "network")
     try:
         network.save_pretrained(place)  # type: ignore[operator] # the hub library has no types
+        discard(out / "config.json")  # an earlier network's, which must not be left with new weights
         for name in ("model.safetensors", "README.md", "config.json"):
             publish(place / name, out / name)
     finally:
