@@ -237,8 +237,8 @@ def _check_truth(kind: str, cases: Cases) -> None:
     """Raise `SettingsError` if no visible pixel of any masklet has a true class."""
     if not cases.painted.any():
         raise SettingsError(
-            f"not one of {len(cases.painted)} {kind} masklets shows a pixel with a true class, so no decision is better "
-            "than another: take clips that have truth"
+            f"not one of {len(cases.painted)} {kind} masklets shows a pixel with a true class, so there is nothing to "
+            "decide by: take clips that have truth"
         )
 
 
