@@ -1,5 +1,6 @@
 """`sam2vss train classifier` and `sam2vss train fusion`."""
 
+import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -24,8 +25,10 @@ from .exit_codes import EXIT_DONE
 from .options import Flag
 
 if TYPE_CHECKING:
+    from ..interfaces import BaseLabelSource
     from ..training.feature_folder import FeatureFolder
     from ..training.masklet_networks import TrainingData
+    from ..types import LabelSpace
 
 Several = Annotated[tuple[str, ...], Parameter(consume_multiple=True, negative="")]
 Folders = Annotated[tuple[Path, ...], Parameter(consume_multiple=True, negative="")]
@@ -50,7 +53,7 @@ class FeatureOptions:
     val_features
         The same for validation (OUT/val-features).
     split
-        List of training clips; default: train where there is one, else all clips.
+        List of training clips; default: train where there is one, else val, else all clips.
     only
         Take only these training clips.
     val_split
@@ -186,14 +189,14 @@ def classifier(
         levels=levels,
         uses_tokens=use_tokens,
         uses_shape=use_shape,
-        hidden=hidden,
-        dropout=dropout,
+        hidden=_at_least(1, "--hidden", hidden),
+        dropout=_fraction("--dropout", dropout),
         purity=_fraction("--purity", purity),
         balance=balance,
-        epochs=_positive("--epochs", epochs),
-        patience=_positive("--patience", patience),
-        rate=rate,
-        seed=seed,
+        epochs=_at_least(1, "--epochs", epochs),
+        patience=_at_least(1, "--patience", patience),
+        rate=_positive("--rate", rate),
+        seed=_at_least(0, "--seed", seed),
     )
     if use_tokens and not options.tokens and not options.features:
         raise SettingsError("--use-tokens pools single cells, and none are kept: pass --tokens 16")
@@ -263,13 +266,13 @@ def fusion(
         parts=options.pool,
         levels=levels,
         may_keep=keep,
-        hidden=hidden,
-        dropout=dropout,
-        spans=spans,
-        epochs=_positive("--epochs", epochs),
-        patience=_positive("--patience", patience),
-        rate=rate,
-        seed=seed,
+        hidden=_at_least(1, "--hidden", hidden),
+        dropout=_fraction("--dropout", dropout),
+        spans=_at_least(0, "--spans", spans),
+        epochs=_at_least(1, "--epochs", epochs),
+        patience=_at_least(1, "--patience", patience),
+        rate=_positive("--rate", rate),
+        seed=_at_least(0, "--seed", seed),
     )
     data = gather(options, masklets, needs_encoder=use_features, needs_votes=True)
     with _passes(recipe.epochs) as say:
@@ -294,17 +297,7 @@ def gather(
     from ..training.masklet_networks import check_place, read_training_data
 
     check_place(options.out, options.overwrite)
-    if not 0 < options.val_share < 1:
-        raise SettingsError(f"--val-share is {options.val_share}, expected more than 0 and less than 1")
-    if options.data is None and not options.features:
-        raise SettingsError("there is nothing to train on: pass --data ROOT, or --features DIR of an earlier call")
-    if options.data is not None and needs_encoder and options.encoder is None:
-        raise SettingsError("features need an encoder: pass --encoder sam2:nano, or another one (see --help)")
-    if options.labels is not None and options.segmenter is not None:
-        raise SettingsError("--labels and --segmenter both give base labels: pass one of them")
-    makes = options.data is not None or options.val_data is not None
-    if needs_votes and makes and options.labels is None and options.segmenter is None:
-        raise SettingsError("a fusion weighs base votes: pass --labels DIR or --segmenter ID")
+    _check_options(options, needs_encoder, needs_votes)
     folders = [FeatureFolder.open(path) for path in options.features]
     held = [FeatureFolder.open(path) for path in options.val_features]
     if options.data is not None:
@@ -320,6 +313,30 @@ def gather(
         place = options.out / "val-features"
         held.append(_make(validation, masklets, options.val_data, options.val_split, options.val_only, place))
     return read_training_data(folders, held, options.val_share)
+
+
+def _check_options(options: FeatureOptions, needs_encoder: bool, needs_votes: bool) -> None:
+    """Refuse what is missing, and options that would do nothing, before any work is done."""
+    if not 0 < options.val_share < 1:
+        raise SettingsError(f"--val-share is {options.val_share}, expected more than 0 and less than 1")
+    if options.data is None and not options.features:
+        raise SettingsError("there is nothing to train on: pass --data ROOT, or --features DIR of an earlier call")
+    of_validation = (options.val_labels, options.val_tracker, options.val_split, options.val_only)
+    if options.val_data is None and any(of_validation):
+        raise SettingsError(
+            "--val-labels, --val-tracker, --val-split and --val-only are for clips of --val-data, and there are none: "
+            "pass --val-data, or leave them out"
+        )
+    if options.data is None and (options.split or options.only):
+        raise SettingsError("--split and --only choose clips of --data, and there are none: pass --data")
+    if options.labels is not None and options.segmenter is not None:
+        raise SettingsError("--labels and --segmenter both give base labels: pass one of them")
+    if options.data is None and options.val_data is None:
+        return
+    if needs_encoder and options.encoder is None:
+        raise SettingsError("features need an encoder: pass --encoder sam2:nano, or another one (see --help)")
+    if needs_votes and options.labels is None and options.segmenter is None:
+        raise SettingsError("a fusion weighs base votes: pass --labels DIR or --segmenter ID")
 
 
 def _default_split(root: Path, name: str, only: tuple[str, ...], label_set: str | None) -> str | None:
@@ -347,21 +364,20 @@ def _make(
     from ..console import RunBars, stderr
     from ..dataset_clips import find_dataset_clips
     from ..devices import choose_device, choose_dtype
+    from ..files import folder_fingerprint
     from ..pipeline import check_clips
     from ..pooling import Pooling
     from ..refiner import parse_image_size
     from ..segmentor import load_shared_encoder
+    from ..trackers.stored import StoredMasklets
     from ..training.feature_folder import FeatureMaker, make_features
     from .masklet_run import load_masklet_source
-    from .refine import load_base
 
     data = find_dataset_clips(root, split, only, _label_space(options.label_set))
     device = choose_device(options.device)
     dtype = str(choose_dtype(options.dtype, device)).removeprefix("torch.")
-    base = None
-    weights: dict[str, str] = {}
-    if options.labels is not None or options.segmenter is not None:
-        base, weights = load_base(options.labels, options.segmenter, None, device, dtype, VoteSettings())
+    base, weights = _load_base(options, data.label_space, device, dtype)
+    if base is not None:
         check_clips(data.clips, base)
     bars = RunBars()
     tracker, tracker_weights = load_masklet_source(
@@ -381,8 +397,10 @@ def _make(
         "sam2": options.sam2 if options.tracker == "sam2" else None,
         "mode": options.mode,
         "image_size": options.image_size,
+        "stored_fingerprint": folder_fingerprint(tracker.folder) if isinstance(tracker, StoredMasklets) else None,
         "masklets": masklets.model_dump(),
         "labels": None if options.labels is None else str(options.labels.resolve()),
+        "labels_fingerprint": None if options.labels is None else folder_fingerprint(options.labels),
         "segmenter": options.segmenter,
         "weights": {**weights, **tracker_weights},
     }
@@ -390,6 +408,21 @@ def _make(
     stderr.print(f"features of {data.title}: {len(data.clips)} clips, {data.num_frames} frames", highlight=False)
     with bars:
         return make_features(place, data, maker, options.resume, bars)
+
+
+def _load_base(
+    options: FeatureOptions, space: "LabelSpace", device: str, dtype: str
+) -> tuple["BaseLabelSource | None", dict[str, str]]:
+    """Load base labels, if any are asked for, and the hashes of weights; stored ones without a set have the truth's."""
+    from ..segmenters import StoredLabels
+    from ..segmentor import base_label_space
+    from .refine import load_base
+
+    if options.labels is not None:
+        return StoredLabels(options.labels, base_label_space(options.labels, space)), {}
+    if options.segmenter is None:
+        return None, {}
+    return load_base(None, options.segmenter, None, device, dtype, VoteSettings())
 
 
 @contextmanager
@@ -437,7 +470,13 @@ def _fraction(option: str, value: float) -> float:
     return value
 
 
-def _positive(option: str, value: int) -> int:
-    if value < 1:
-        raise SettingsError(f"{option} is {value}, expected at least 1")
+def _at_least(least: int, option: str, value: int) -> int:
+    if value < least:
+        raise SettingsError(f"{option} is {value}, expected at least {least}")
+    return value
+
+
+def _positive(option: str, value: float) -> float:
+    if not 0 < value < math.inf:
+        raise SettingsError(f"{option} is {value}, expected a positive number")
     return value
