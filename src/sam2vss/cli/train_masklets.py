@@ -367,7 +367,7 @@ def _make(
     from ..files import folder_fingerprint
     from ..pipeline import check_clips
     from ..pooling import Pooling
-    from ..refiner import parse_image_size
+    from ..refiner import choose_mode, parse_image_size
     from ..segmentor import load_shared_encoder
     from ..trackers.stored import StoredMasklets
     from ..training.feature_folder import FeatureMaker, make_features
@@ -395,7 +395,7 @@ def _make(
     source = {
         "tracker": options.tracker,
         "sam2": options.sam2 if options.tracker == "sam2" else None,
-        "mode": options.mode,
+        "mode": choose_mode(options.mode, device, options.sam2) if options.tracker == "sam2" else None,
         "image_size": options.image_size,
         "stored_fingerprint": folder_fingerprint(tracker.folder) if isinstance(tracker, StoredMasklets) else None,
         "masklets": masklets.model_dump(),
