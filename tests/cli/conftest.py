@@ -1,5 +1,6 @@
 """What the tests of commands share: the command itself, and a small rendered data set with networks trained on it."""
 
+import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -70,8 +71,8 @@ class Street:
 
     @property
     def clip(self) -> Path:
-        """The pictures of the first clip, "synthetic_100000"."""
-        return self.root / "data" / self.names[0] / "origin"
+        """The pictures of the first clip in a folder of its name."""
+        return self.base.parent / "clips" / self.names[0]
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -98,6 +99,7 @@ def street(tmp_path_factory) -> Street:
             target.parent.mkdir(parents=True, exist_ok=True)
             is_wrong = (rng.random(labels.shape) < 0.33) & (labels < LABEL_SPACE.num_classes)
             Image.fromarray(np.where(is_wrong, wrong, labels).astype(np.uint8)).save(target)
+        shutil.copytree(root / "data" / "synthetic_100000" / "origin", place / "clips" / "synthetic_100000")
         (place / "base" / "label_set.json").write_bytes((root / "label_set.json").read_bytes())
         made = Street(root, place / "base", place / "classifier", place / "fusion")
         words = ["--data", root, "--labels", made.base, *made.how]
