@@ -27,7 +27,13 @@ ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "src" / "sam2vss"
 CHECKED = [ROOT / "docs" / name for name in ("method.md", "evaluation.md")]
 PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
-SETTINGS = (settings.MaskletSettings, settings.FollowSettings, settings.VoteSettings)
+SETTINGS = (
+    settings.MaskletSettings,
+    settings.FollowSettings,
+    settings.VoteSettings,
+    settings.ClassifySettings,
+    settings.TextSettings,
+)
 CHOICES = (
     settings.Mode,
     settings.Direction,

@@ -15,8 +15,9 @@ from sam2vss.report_scores import UNKNOWN
 from toy_report import HOSTILE, PageParser, block, edit_json, make_run, page_of, pixels, save_labels, text_of
 
 REFINED = LabelWords("refined", has_base=True)
-CLASSIFIED = LabelWords("classified", has_base=True)
-WITHOUT_BASE = LabelWords("classified", has_base=False)
+CLASSIFIED = LabelWords("classified", has_base=True, decides=True)
+WITHOUT_BASE = LabelWords("classified", has_base=False, decides=True)
+DECIDED = LabelWords("refined", has_base=True, decides=True)
 CLASSIFY = {"command": "classify", "settings": {"classifier": "/models/i-nano", "base": None, "sam2": "nano"}}
 
 
@@ -44,6 +45,7 @@ def table_of(page: str, table_id: str) -> str:
     ("info", "words"),
     [
         ({"command": "refine", "settings": {"base": None}}, REFINED),
+        ({"command": "refine", "settings": {"fusion": "nano-any"}}, DECIDED),
         ({"command": "demo", "settings": {"segmenter": "nano"}}, REFINED),
         ({}, REFINED),
         ({"command": ["classify"], "settings": 5}, REFINED),

@@ -116,6 +116,7 @@ def _data_blocks(run: RunRecord, panels: Sequence[LabelSet], shown: Sequence[Emb
             "hasBase": run.words.has_base,
             "maker": run.words.maker,
             "abstained": run.words.abstained,
+            "confidence": run.words.confidence,
             "ignore": label_space.ignore_index,
             "isWide": label_space.dtype != np.uint8,
             "probe": png_uri(probe),  # read back by the script: some browsers falsify canvas pixels

@@ -19,15 +19,22 @@ class LabelWords:
     Attributes:
         result: What the labels of the run are called: "refined" or "classified".
         has_base: Whether the run started from base labels. If not, its folder `base` is void and not worth a look.
+        decides: Whether a network decided on classes, not the majority of votes.
     """
 
     result: str
     has_base: bool
+    decides: bool = False
 
     @property
     def maker(self) -> str:
         """Return what made the labels of the run."""
         return "classifier" if self.result == "classified" else "refinement"
+
+    @property
+    def confidence(self) -> str:
+        """Return what says how sure a masklet's class is."""
+        return "confidence" if self.decides else "vote share"
 
     @property
     def abstained(self) -> str:
@@ -46,8 +53,8 @@ def label_words(info: Mapping[str, Any]) -> LabelWords:
     command = info.get("command")
     is_classified = command == "classify" or (command == "demo" and bool(settings.get("classifier")))
     if not is_classified:
-        return LabelWords("refined", has_base=True)
-    return LabelWords("classified", has_base=settings.get("base", "") is not None)
+        return LabelWords("refined", has_base=True, decides=bool(settings.get("fusion")))
+    return LabelWords("classified", has_base=settings.get("base", "") is not None, decides=True)
 
 
 @dataclass(frozen=True)

@@ -513,7 +513,7 @@
       : "Masklets of this window are left out to keep the page small; see windows.jsonl";
     const sorted = [...(rows || [])].sort((a, b) => (a[2] ?? 0) - (b[2] ?? 0));
     box.replaceChildren(
-      table(caption, ["masklet", "class", "vote share", "predicted IoU"],
+      table(caption, ["masklet", "class", page.confidence, "predicted IoU"],
         sorted.map((row) => element("tr", {}, ...cells(row).map((parts) => element("td", {}, ...parts))))),
     );
   }
