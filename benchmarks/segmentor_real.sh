@@ -90,5 +90,34 @@ study() {  # NAME SEGMENTER-STEPS WINDOW SCORED-CLIP TRAINING-CLIPS...
     "$bin/python" benchmarks/store_board.py "$place/board" "docs/results/segmentor-$name.json"
 }
 
+superpixels() {  # NAME SCORED-CLIP TRAINING-CLIPS...: the same on superpixels, which cover every pixel: no masks to miss
+    local name=$1 clip=$2
+    shift 2
+    local place=$runs/$name-superpixels root=$data/$name model=$runs/$name/segformer
+    local sources=()
+    for training in "$@"; do sources+=("$root/data/$training"); done
+    once "$place/m-train" refine "${sources[@]}" --segmenter "$model" --tracker superpixel --window 1 --save-masklets
+    once "$place/m-clip" refine "$root/data/$clip" --segmenter "$model" --tracker superpixel --save-masklets
+    local stored="--data $root --only $* --window 1 --tracker stored:$place/m-train --labels $place/m-train/base"
+    train classifier "$place/sam" $stored --encoder sam2:nano/low
+    train classifier "$place/segformer-stage4" $stored --encoder "segmenter:$model/stage4"
+    train classifier "$place/segformer-fused" $stored --encoder "segmenter:$model/fused"
+    train classifier "$place/context" --features "$place/sam/features" --head context --use-shape
+    local rows=("superpixel=$place/m-clip") net base="--base $place/m-clip/base"
+    for net in sam segformer-stage4 segformer-fused context; do
+        once "$place/rows/I-$net" classify "$root/data/$clip" --classifier "$place/$net" --tracker "stored:$place/m-clip"
+        once "$place/rows/I-$net-half" classify "$root/data/$clip" --classifier "$place/$net" $base --combine 0.5 \
+            --tracker "stored:$place/m-clip"
+        rows+=("I-$net=$place/rows/I-$net" "I-$net-half=$place/rows/I-$net-half")
+    done
+    once "$place/rows/fusion-any" refine "$root/data/$clip" --labels "$place/m-clip/base" --fusion nano-any \
+        --tracker "stored:$place/m-clip"
+    rows+=("fusion-any=$place/rows/fusion-any")
+    sam2vss bench "$root" --only "$clip" --labels "segformer=$place/m-clip/base" --rows --out "$place/board" \
+        $([[ -e $place/board ]] && echo --resume || true) --compare "${rows[@]}"
+    "$bin/python" benchmarks/store_board.py "$place/board" "docs/results/segmentor-$name-superpixels.json"
+}
+
 study camvid 2500 1 0016E5_15hz_a 0001TP_1hz_train 0006R0_1hz_train 0016E5_1hz_train
 study ycbvideo 800 32 scene0002 scene0000 scene0001
+superpixels camvid 0016E5_15hz_a 0001TP_1hz_train 0006R0_1hz_train 0016E5_1hz_train

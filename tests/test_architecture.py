@@ -77,7 +77,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "boards": FILES | {"metrics", "page_tables"},
     "counts_files": FILES,
     "dataset_clips": FILES | {"datasets"},
-    "bench": METHOD | BOARDS | {"refiner"},
+    "bench": METHOD | BOARDS | {"refiner", "segmentor"},
     "ablate": METHOD | BOARDS | {"refiner"},
     "training": METHOD | {"dataset_clips"},
     # what a person meets

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from .namers.fusion import FusionNamer
 
 BUNDLED = Path(__file__).parent / "classifiers" / "nano"
-CLASSIFIER_NAMES = {"nano": str(BUNDLED / "classifier"), "nano-context": str(BUNDLED / "classifier-context")}
+CLASSIFIER_NAMES = {"nano": str(BUNDLED / "classifier")}
 FUSION_NAMES = {"nano": str(BUNDLED / "fusion"), "nano-any": str(BUNDLED / "fusion-any")}
 
 Combine = float | Literal["learned"]

@@ -7,8 +7,9 @@ import pytest
 
 import toy
 from sam2vss.bench import ROWS, plan_bench
-from sam2vss.bench.plan import model_name, row_name, shift_ids
-from sam2vss.bench.rows import row_command, row_settings
+from sam2vss.bench.plan import shift_ids
+from sam2vss.bench.recipes import row_command, row_settings
+from sam2vss.bench.tasks import model_name, row_name
 from sam2vss.errors import LabelError, MediaError, SettingsError
 from sam2vss.settings import FollowSettings, MaskletSettings, VoteSettings
 from sam2vss.types import LabelSpace
@@ -134,7 +135,9 @@ def test_presets_are_resolved_and_named_options_win(tmp_path):
 
 
 def test_settings_and_command_of_a_row_are_those_that_decide_it(tmp_path):
-    plan = toy_plan(tmp_path, votes=VoteSettings(min_share=0.5), follow=FollowSettings(carry=True), image_size=(64, 96))
+    rows = ("superpixel", "sam2")
+    votes, follow = VoteSettings(min_share=0.5), FollowSettings(carry=True)
+    plan = toy_plan(tmp_path, rows, votes=votes, follow=follow, image_size=(64, 96))
     assert row_settings(plan, "static") == {"smooth": "static"}
     assert row_settings(plan, "superpixel") == {
         "tracker": "superpixel", "window": 4, "vote": "window", "vote_weight": "majority", "min_share": 0.5,
@@ -143,10 +146,11 @@ def test_settings_and_command_of_a_row_are_those_that_decide_it(tmp_path):
     settings = row_settings(plan, "sam2")
     assert (settings["sam2"], settings["mode"], settings["image_size"]) == ("nano", "exact", "96x64")
     assert (settings["window"], settings["carry"], settings["min_share"]) == (4, True, 0.5)
-    command = row_command(plan, plan.models[0], "sam2")
+    commands = {task.row: row_command(plan, task) for task in plan.tasks if not task.is_base}
+    command = commands["sam2"]
     assert f"--labels {tmp_path / 'noisy'} --label-set {tmp_path / 'out' / 'label_set.json'}" in command
     assert "--sam2 nano --mode exact --device cpu --dtype float32 --image-size 96x64" in command
     assert "--window 4 --carry --min-share 0.5" in command
     assert "--points" not in command  # at its default
-    assert "--min-share 0.5" in row_command(plan, plan.models[0], "superpixel")
-    assert "--carry" not in row_command(plan, plan.models[0], "superpixel")
+    assert "--min-share 0.5" in commands["superpixel"]
+    assert "--carry" not in commands["superpixel"]

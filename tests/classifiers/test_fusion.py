@@ -346,6 +346,23 @@ def test_the_scale_is_that_of_the_training_features():
     assert unbound.scale.mean.numel() == 0
 
 
+def test_features_say_nothing_for_classes_that_were_never_right():
+    """These have what the votes give them, as without features."""
+    evidence = weigh_evidence(random_known(0))
+    network = make(encoder=NoiseEncoder(), known_classes=[1, 3])
+    logits = network(*network.to_tensors(evidence)).detach().numpy()
+    bare = make(encoder=NoiseEncoder())
+    bare.load_state_dict(network.state_dict())
+    all_known = bare(*bare.to_tensors(evidence)).detach().numpy()
+    with torch.no_grad():
+        for parameter in bare.name.parameters():
+            parameter.zero_()
+    without = bare(*bare.to_tensors(evidence)).detach().numpy()
+    assert logits[:, [0, 2]].tolist() == without[:, [0, 2]].tolist()
+    assert logits[:, [1, 3, 4]].tolist() == all_known[:, [1, 3, 4]].tolist()
+    assert (logits[:, [0, 2]] != all_known[:, [0, 2]]).any()
+
+
 @pytest.mark.parametrize("encoder", [None, NoiseEncoder()])
 def test_a_saved_fusion_is_the_same_to_the_last_bit(tmp_path, encoder):
     network = make(encoder=encoder, may_keep=False)

@@ -40,7 +40,7 @@ def test_a_classifier_is_trained_on_a_data_set(street):
     record = network.training_record
     assert record["data"]["training"] == ["synthetic_street train"]
     assert (record["data"]["training windows"], record["data"]["validation windows"]) == (2, 2)
-    assert record["data"]["masklets by"] == "tracker superpixel, labels stored"
+    assert record["data"]["masklets by"] == "tracker superpixel, labels base"
     assert record["recipe"]["hidden"] == 16
     assert str(street.root.parent) not in (street.classifier / "README.md").read_text()
     folder = FeatureFolder.open(street.classifier / "features")
@@ -292,6 +292,7 @@ WRONG = [
     ("classifier", [*DATA, "--encoder", ENCODER, "--only", "clip9"], "1 of 1 named clips are not in"),
     ("classifier", ["--data", "nowhere", "--encoder", ENCODER], "nowhere"),
     ("fusion", [*FEATURES, "--spans", "-1"], "--spans is -1, expected at least 0"),
+    ("fusion", [*FEATURES, "--blends", "1.5"], "--blends is 1.5, expected 0 to 1"),
     ("fusion", [*DATA, "--labels", "nowhere"], "nowhere does not exist, expected a folder of label PNGs"),
     ("fusion", [*DATA, "--labels", "OTHERS"], "base labels are of"),
 ]

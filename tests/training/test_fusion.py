@@ -22,6 +22,7 @@ from sam2vss.training.fusion import (
     FusionRecipe,
     _count_pixels,
     best_decisions,
+    blend,
     cut,
     decided_miou,
     decision_values,
@@ -31,7 +32,7 @@ from sam2vss.training.fusion import (
 )
 from sam2vss.types import BaseLabels, MaskletWindow
 from toy import CLASSES
-from toy_features import NoiseEncoder, make_known
+from toy_features import NoiseEncoder, make_known, make_truth
 
 QUICK = FusionRecipe(hidden=16, epochs=8, patience=8, rate=0.01, batch=32, spans=1)
 
@@ -224,6 +225,73 @@ def test_frames_of_a_window_are_described_as_the_shorter_window():
     assert make_known([[4], [3]]).frames(1, 2).masses is None
 
 
+# --- blends ----------------------------------------------------------------------------------------------------------
+
+
+def test_a_blend_of_two_masklets_by_hand():
+    """Areas 10 and 30 in the first frame, 4 and none in the second."""
+    rng = np.random.default_rng(0)
+    features = rng.normal(size=(2, 2, 3)).astype(np.float32)
+    votes, masses = rng.integers(0, 9, (2, 2, 4)), rng.random((2, 2, 4)).astype(np.float32)
+    known = make_known(
+        [[10, 30], [4, 0]],
+        features,
+        predicted_iou=np.array([0.5, 1], np.float32),
+        stability=np.array([0.25, 0.75], np.float32),
+        frame_iou=np.array([[0.4, 0.8], [0.6, 0]], np.float32),
+        boxes_xyxy=np.array(
+            [[[0.1, 0.2, 0.3, 0.4], [0.2, 0.1, 0.5, 0.3]], [[0.5, 0.6, 0.7, 0.8], [0] * 4]], np.float32
+        ),
+        votes=votes,
+        masses=masses,
+    )
+    truth = MaskletTruth(*(rng.integers(0, 9, (2, 2, 4)) for _ in range(4)))
+    mixed, mixed_truth = blend((known, truth), 0.5, rng)
+    assert mixed.num_masklets == 1
+    assert mixed.areas.tolist() == [[40], [4]]
+    assert mixed.votes[:, 0].tolist() == votes.sum(axis=1).tolist()
+    np.testing.assert_allclose(mixed.masses[:, 0], masses.sum(axis=1), rtol=1e-6)
+    np.testing.assert_allclose(mixed.boxes_xyxy[:, 0], [[0.1, 0.1, 0.5, 0.4], [0.5, 0.6, 0.7, 0.8]])
+    np.testing.assert_allclose(mixed.features[0, 0], 0.25 * features[0, 0] + 0.75 * features[0, 1], rtol=1e-6)
+    np.testing.assert_allclose(mixed.features[1, 0], features[1, 0])
+    np.testing.assert_allclose(mixed.frame_iou[:, 0], [0.7, 0.6], rtol=1e-6)
+    assert (mixed.predicted_iou.tolist(), mixed.stability.tolist()) == ([0.75], [0.5])
+    for name in ("classes", "top_classes", "top_base", "top_kept"):
+        assert getattr(mixed_truth, name)[:, 0].tolist() == getattr(truth, name).sum(axis=1).tolist()
+    assert {array.dtype for array in (mixed.features, mixed.boxes_xyxy, mixed.frame_iou)} == {np.dtype(np.float32)}
+
+
+@pytest.mark.parametrize(
+    ("count", "share", "expected"), [(6, 0.5, 3), (6, 1.0, 6), (2, 0.2, 0), (6, 0.0, 0), (1, 1.0, 0)]
+)
+def test_so_many_pairs_are_blended(count, share, expected):
+    votes = np.ones((2, count, 3), int)
+    found = blend((make_known([[5] * count] * 2, votes=votes), make_truth(votes)), share, np.random.default_rng(0))
+    assert (0 if found is None else found[0].num_masklets) == expected
+    if found is not None:
+        assert found[0].areas.tolist() == [[10] * expected] * 2  # never one with itself
+
+
+def test_frames_in_which_neither_is_seen_stay_empty():
+    votes = np.zeros((2, 2, 3), int)
+    mixed, _ = blend((make_known([[5, 5], [0, 0]], votes=votes), make_truth(votes)), 0.5, np.random.default_rng(0))
+    assert mixed.areas.tolist() == [[10], [0]]
+    assert mixed.boxes_xyxy[1].tolist() == [[0] * 4]
+    assert mixed.frame_iou.tolist() == [[1], [0]]
+
+
+def test_blends_without_truth_do_not_spoil_the_score(tmp_path):
+    """Only one validation masklet has truth, and it is in no pair."""
+    known, truth = HELD[0]
+    one = truth.top_classes.copy()
+    one[:, 1:] = 0
+    held = [(known, MaskletTruth(one, one, one, one))]
+    trained = train_fusion(folder_of(), TRAIN, held, replace(QUICK, epochs=1, blends=0.17), tmp_path)
+    (line,) = (tmp_path / "metrics.jsonl").read_text().splitlines()
+    assert math.isfinite(json.loads(line)["stopping_score"])
+    assert trained.epochs == 1
+
+
 # --- training --------------------------------------------------------------------------------------------------------
 
 
@@ -311,6 +379,7 @@ def test_features_are_learnt_from_where_asked(tmp_path):
     trained = train_fusion(folder_of(NoiseEncoder()), *parts, recipe, tmp_path)
     assert trained.network.is_bound
     assert trained.network.columns.tolist() == [0, 1, 2, 3]
+    assert trained.network.config["known_classes"] == [0, 1, 2, 3]
     assert trained.majority_miou < 0.5
     assert trained.miou > 0.95
     rows = make_cases(parts[0]).evidence.features[:, :4].astype(float)
@@ -322,11 +391,11 @@ def test_the_log_has_a_line_per_pass_and_the_best_pass_is_kept(tmp_path):
     trained = train(tmp_path, replace(QUICK, epochs=40, patience=3), say=told.append)
     lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
     assert lines == told
-    assert set(lines[0]) == {"step", "time_s", "loss", "validation_mask_miou"}
-    scores = [line["validation_mask_miou"] for line in lines]
+    assert set(lines[0]) == {"step", "time_s", "loss", "validation_mask_miou", "stopping_score"}
+    scores = [line["stopping_score"] for line in lines]
     best = int(np.argmax(scores))  # the first of equals
     assert trained.epochs == len(scores) == best + 1 + 3 < 40
-    assert trained.miou == scores[best]
+    assert trained.miou == lines[best]["validation_mask_miou"] != scores[best]  # blends count as much
     assert lines[-1]["loss"] < lines[0]["loss"]
 
 

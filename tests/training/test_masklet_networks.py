@@ -46,7 +46,7 @@ def made(tmp_path_factory) -> dict[str, FeatureFolder]:
     """Folders of the same two clips, 13 and 8 frames in windows of 4; "other ..." differ from "one" in one thing."""
     root = tmp_path_factory.mktemp("features")
     data = find_dataset_clips(write_data(root / "data", clips={"a": 13, "b": 8}))
-    source = {"tracker": "exact", "sam2": "nano", "mode": None, "labels": "/home/me/labels", "weights": {"x": "y"}}
+    source = {"tracker": "exact", "sam2": "nano", "mode": None, "labels": "/home/me/predictions", "weights": {"x": "y"}}
     maker = FeatureMaker(ExactTracker(), ClassEncoder(), Pooling(), 4, ModelLabels(toy.NoisySegmenter(0.2)), source)
     elsewhere = ClassEncoder()
     elsewhere.name = "toy-classes-elsewhere"
@@ -88,7 +88,7 @@ def test_the_last_windows_are_held_out_of_every_folder(made):
         "validation": "10% of the training windows",
         "training windows": 7,
         "validation windows": 4,
-        "masklets by": "tracker exact, sam2 nano, labels stored",
+        "masklets by": "tracker exact, sam2 nano, labels predictions",
     }
     more = read_training_data([made["one"]], [], 0.5)
     assert starts_of(more.validation) == [(8, 4), (12, 1), (4, 4)]
@@ -177,7 +177,7 @@ def test_a_classifier_is_written_with_all_that_belongs_to_it(tmp_path, lessons):
     assert sum(int(text.rsplit(" ", 1)[1]) for text in facts["by class"]) == rows
     assert facts["by class"][0] == "ground 0"
     card = (tmp_path / "out" / "README.md").read_text()
-    assert "| masklets by | tracker exact, sam2 nano, labels stored |" in card
+    assert "| masklets by | tracker exact, sam2 nano, labels predictions |" in card
     assert "/home" not in card
     for name, tensor in trained.network.state_dict().items():
         assert tensor.tolist() == found.state_dict()[name].tolist()

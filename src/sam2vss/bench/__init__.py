@@ -5,13 +5,15 @@
 
     plan.json                    what was asked, compared on resume
     base/<model>/                predictions of a model that was run
-    runs/<model>/<row>/          run folder of a control or of SAM 2
+    runs/<model>/<row>/          run folder of a row over base labels: control, SAM 2, fusion, classifier
+    classified/<row>/            run folder of a classifier alone
     counts/<model>/<row>.npz     counts behind the scores
     pictures/                    best and worst clips
     bench.json                   the board
 """
 
-from .plan import ROWS, BaseModel, BenchPlan, plan_bench
+from .plan import BenchPlan, plan_bench
 from .run import run_bench
+from .tasks import ROWS, BaseModel
 
 __all__ = ["ROWS", "BaseModel", "BenchPlan", "plan_bench", "run_bench"]

@@ -5,12 +5,13 @@ from dataclasses import dataclass
 from typing import Final
 
 from ..boards.published import find_published
-from ..boards.scoreboard import BoardRow, Picture, Published, RowKind, Scoreboard
+from ..boards.scoreboard import BoardRow, Picture, Published, Scoreboard
 from ..evaluate import Evaluation
 from ..metrics import PairedDifference, find_protocol, paired_bootstraps
 from ..versions import code_revision, installed_versions
-from .plan import BASE, BaseModel, BenchPlan
+from .plan import BenchPlan
 from .rows import MadeRow
+from .tasks import BaseModel, Task
 
 MAX_WINDOWS: Final = 4  # ours: with more windows than this a table shows the paper's two
 PAPER_WINDOWS: Final = (8, 16)
@@ -21,18 +22,24 @@ class ScoredRow:
     """One row, made and scored.
 
     Attributes:
-        name: Its name in tables.
-        row: "base", a control, "sam2", or "other" for labels made elsewhere.
-        model: Its base model; None for labels made elsewhere.
+        task: What it is.
         made: How its labels came about.
         evaluation: Its scores.
     """
 
-    name: str
-    row: str
-    model: BaseModel | None
+    task: Task
     made: MadeRow
     evaluation: Evaluation
+
+    @property
+    def name(self) -> str:
+        """Its name in tables."""
+        return self.task.name
+
+    @property
+    def model(self) -> BaseModel | None:
+        """Its base model; None for a classifier alone and for labels made elsewhere."""
+        return self.task.model
 
 
 def make_board(
@@ -44,8 +51,9 @@ def make_board(
 ) -> Scoreboard:
     """Put rows on a board.
 
-    Every row of a model is compared with the model's base labels. Labels made elsewhere join the only model where
-    there is one and are compared with it; where there are several, or none, they stand alone.
+    Every row of a model is compared with the model's base labels. Labels made elsewhere, and those of a classifier
+    alone, join the only model where there is one and are compared with it; where there are several, or none, they
+    stand alone.
 
     Args:
         plan: What was asked.
@@ -54,7 +62,7 @@ def make_board(
         problems: Rows that could not be made, one sentence each.
         command: Command that makes the board again.
     """
-    bases = {row.model.name: row for row in rows if row.model is not None and row.row == BASE}
+    bases = {row.model.name: row for row in rows if row.model is not None and row.task.is_base}
     any_scores = rows[0].evaluation.scores
     engine = plan.engine
     return Scoreboard(
@@ -100,12 +108,11 @@ def _base_of(row: ScoredRow, bases: Mapping[str, ScoredRow]) -> ScoredRow | None
 
 
 def _board_row(plan: BenchPlan, row: ScoredRow, base: ScoredRow | None) -> BoardRow:
-    kinds: dict[str, RowKind] = {BASE: "base", "sam2": "refined", "other": "other"}
     content = row.evaluation.to_json()
     return BoardRow(
         name=row.name,
         model=row.model.name if row.model is not None else base.model.name if base and base.model else row.name,
-        kind=kinds.get(row.row, "control"),
+        kind=row.task.kind,
         scores=row.evaluation.scores.as_dict(),
         against=None if base is None else base.name,
         differences={} if base is None else _differences(plan, base.evaluation, row.evaluation),
@@ -130,8 +137,9 @@ def _published(plan: BenchPlan, row: ScoredRow) -> Published | None:
     A model that is called by its id alone may be another one than the published one of that name: `segformer-b2` is
     trained on ADE20K here.
     """
-    is_named = row.model is None or row.model.is_named
-    if plan.data.is_subset or not is_named or row.row not in (BASE, "sam2", "other"):
+    sources = (row.model, row.task.network)
+    is_named = all(source is None or source.is_named for source in sources)
+    if plan.data.is_subset or not is_named or row.task.kind == "control":
         return None
     return find_published(plan.data.name, row.name, plan.data.split, plan.data.height_px)
 

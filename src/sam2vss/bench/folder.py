@@ -12,12 +12,12 @@ from ..datasets.label_sets import LABEL_SET_FILE
 from ..errors import RunError
 from ..files import atomic_write_bytes, atomic_write_json, is_temporary, release_lock, take_lock
 from .plan import BenchPlan
-from .rows import clip_list, row_settings
+from .recipes import clip_list, row_settings
 
 PLAN_FILE: Final = "plan.json"
 BOARD_FILE: Final = "bench.json"
 LOCK_FILE: Final = ".lock"
-MADE: Final = ("base", "runs", "counts", "pictures")  # folders of a bench
+MADE: Final = ("base", "runs", "classified", "counts", "pictures")  # folders of a bench
 FORMAT_VERSION: Final = 1
 
 
@@ -103,20 +103,24 @@ def _clear(plan: BenchPlan) -> None:
 
 def describe_plan(plan: BenchPlan) -> dict[str, Any]:
     """Return what a bench of this plan consists of, as JSON."""
-    network = f"{plan.engine.device.split(':')[0]}, {plan.engine.dtype}"
+    device = f"{plan.engine.device.split(':')[0]}, {plan.engine.dtype}"
     return {
         "format_version": FORMAT_VERSION,
         "package": "sam2vss",
         "data": str(plan.data.root.resolve()),
         "clips": list(plan.data.names),
         "models": {
-            model.name: model.source if model.segmenter is None else f"{model.source}, {network}"
+            model.name: model.source if model.segmenter is None else f"{model.source}, {device}"
             for model in plan.models
         },
         "compare": {name: str(folder.resolve()) for name, folder in plan.compare.items()},
         "rows": {
-            row: row_settings(plan, row) | ({"network": network} if row == "sam2" else {})
+            row: row_settings(plan, row) | ({"network": device} if row == "sam2" else {})
             for row in (plan.rows if plan.models else ())
+        },
+        "networks": {
+            f"{network.kind} {network.name}": row_settings(plan, network.row, network) | {"network": device}
+            for network in plan.networks
         },
     }
 
@@ -128,7 +132,8 @@ def _joined(path: Path, asked: dict[str, Any]) -> dict[str, Any]:
         if stored["package"] != "sam2vss" or stored["format_version"] != FORMAT_VERSION:
             raise ValueError(f"format {stored['format_version']!r}, expected {FORMAT_VERSION!r}")
         differing = [key for key in ("data", "clips") if stored[key] != asked[key]]
-        for part in ("models", "compare", "rows"):
+        stored.setdefault("networks", {})  # earlier versions knew none
+        for part in ("models", "compare", "rows", "networks"):
             both = stored[part].keys() & asked[part].keys()
             differing += [f"{part}: {name}" for name in sorted(both) if stored[part][name] != asked[part][name]]
         joined = {key: stored[key] | value if isinstance(value, dict) else value for key, value in asked.items()}

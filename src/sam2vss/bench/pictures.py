@@ -16,8 +16,9 @@ from ..media import ImageClip
 from ..overlay import draw_overlay
 from ..types import LabelSpace
 from .board import ScoredRow
-from .plan import BASE, BenchPlan
-from .rows import run_folder
+from .plan import BenchPlan
+from .recipes import run_folder
+from .tasks import BASE
 
 MAX_WIDTH_PX = 480  # ours: four panels side by side on a page, and small files in it
 
@@ -25,7 +26,7 @@ MAX_WIDTH_PX = 480  # ours: four panels side by side on a page, and small files 
 def make_pictures(plan: BenchPlan, rows: Sequence[ScoredRow]) -> tuple[Picture, ...]:
     """Draw the best and the worst clip of every model, by the gain in mIoU of SAM 2's row over the base.
 
-    Where a model has no row of SAM 2, its last control is taken.
+    Where a model has no row of SAM 2 as refiner, its last other row is taken.
 
     Returns:
         Pictures whose panels lie under `plan.out`.
@@ -35,10 +36,10 @@ def make_pictures(plan: BenchPlan, rows: Sequence[ScoredRow]) -> tuple[Picture, 
     """
     pictures: list[Picture] = []
     for model in plan.models:
-        own = {row.row: row for row in rows if row.model == model}
-        refined = [row for row in plan.rows if row in own]
-        if BASE in own and refined:
-            pictures += _of_model(plan, own[BASE], own[refined[-1]])
+        own = {row.task.row: row for row in rows if row.model == model}
+        if BASE in own and len(own) > 1:
+            refined = own["sam2"] if "sam2" in own else list(own.values())[-1]
+            pictures += _of_model(plan, own[BASE], refined)
     return tuple(pictures)
 
 
@@ -62,7 +63,7 @@ def _of_model(plan: BenchPlan, base: ScoredRow, refined: ScoredRow) -> list[Pict
 
 def _of_clip(plan: BenchPlan, base: ScoredRow, refined: ScoredRow, which: str, clip_name: str, gain: float) -> Picture:
     assert refined.model is not None
-    run = RunFolder.open(run_folder(plan, refined.model, refined.row))
+    run = RunFolder.open(run_folder(plan, refined.task))
     truth_files = plan.data.truth_files(clip_name)
     frame, changed = _most_changed(run, clip_name, truth_files)
     clip = next(clip for clip in plan.data.clips if clip.name == clip_name)

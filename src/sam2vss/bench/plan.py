@@ -2,14 +2,14 @@
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
-from typing import Final, Literal, get_args
 
 from ..dataset_clips import DatasetClips, find_dataset_clips
 from ..datasets.label_sets import LABEL_SET_FILE
 from ..devices import choose_device, choose_dtype
 from ..errors import SettingsError
-from ..files import folder_fingerprint, safe_name
+from ..files import folder_fingerprint
 from ..metrics import BoundaryReadings, VideoSegMetrics, find_protocol
 from ..refiner import choose_mode, run_label_space
 from ..settings import (
@@ -25,32 +25,8 @@ from ..settings import (
     check_mode,
 )
 from ..types import WIDE_IGNORE_INDEX, LabelSpace
-
-RowName = Literal["static", "flow", "superpixel", "sam2"]
-ROWS: Final[tuple[RowName, ...]] = get_args(RowName)
-BASE: Final = "base"  # the row that the others are compared with
-
-
-@dataclass(frozen=True)
-class BaseModel:
-    """Where base labels come from: a folder of label PNGs, or a model to run.
-
-    Attributes:
-        name: Name of the model in tables and folders.
-        labels: Folder of label maps; None for a model.
-        segmenter: Alias, hub id or folder of a model; None for label maps.
-        is_named: Whether the user gave the name; only then can it be that of a published row.
-    """
-
-    name: str
-    labels: Path | None = None
-    segmenter: str | None = None
-    is_named: bool = True
-
-    @property
-    def source(self) -> str:
-        """Where the labels come from, in words."""
-        return str(self.labels.resolve()) if self.labels is not None else f"model {self.segmenter}"
+from .naming import look_at
+from .tasks import ROWS, BaseModel, NamingModel, RowName, Task, check_names, make_tasks, model_name
 
 
 @dataclass(frozen=True)
@@ -76,6 +52,7 @@ class BenchPlan:
         out: Folder of the bench.
         models: Base models.
         rows: Rows of every base model besides its base labels.
+        networks: Fusions and classifiers that name masklets in further rows.
         compare: Label folders made elsewhere by name, scored as they are.
         engine: Settings of SAM 2 and of the votes.
         prediction_label_set: What the numbers of label folders mean that do not say so themselves; None: as the truth.
@@ -91,6 +68,7 @@ class BenchPlan:
     out: Path
     models: tuple[BaseModel, ...]
     rows: tuple[RowName, ...]
+    networks: tuple[NamingModel, ...]
     compare: Mapping[str, Path]
     engine: Engine
     prediction_label_set: LabelSpace | None = field(default=None, repr=False)
@@ -116,9 +94,10 @@ class BenchPlan:
         """What the numbers mean in folders of label maps that do not say so themselves."""
         return shift_ids(self.prediction_label_set or self.data.label_space, self.id_offset or 0)
 
-    def num_rows(self) -> int:
-        """Rows of the whole board."""
-        return len(self.models) * (1 + len(self.rows)) + len(self.compare)
+    @cached_property
+    def tasks(self) -> tuple[Task, ...]:
+        """All rows in the order of the table."""
+        return tuple(make_tasks(self.models, self.rows, self.networks, self.compare))
 
 
 def plan_bench(
@@ -127,6 +106,8 @@ def plan_bench(
     *,
     labels: Mapping[str, Path] | None = None,
     segmenters: Mapping[str, str] | None = None,
+    classifiers: Mapping[str, str] | None = None,
+    fusions: Mapping[str, str] | None = None,
     compare: Mapping[str, Path] | None = None,
     rows: Sequence[str] = ROWS,
     label_set: LabelSpace | None = None,
@@ -148,13 +129,15 @@ def plan_bench(
     device: str = "auto",
     dtype: str = "auto",
 ) -> BenchPlan:
-    """Check what is asked and find the clips; nothing is run, and no model is loaded.
+    """Check what is asked and find the clips; nothing is run, and no model is loaded but classifiers and fusions.
 
     Args:
         data: Folder of the data set, with truth.
         out: Folder for everything that is made.
         labels: Folders of base labels by model name.
         segmenters: Models to run by name; one that is called as `model_name` calls it counts as unnamed.
+        classifiers: Classifiers of masklets by name, each alias, hub id or folder: a row alone, and one a base model.
+        fusions: Learned fusions by name, which decide in place of the vote: a row of every base model.
         compare: Label folders made elsewhere by row name.
         rows: Which of "static", "flow", "superpixel" and "sam2" to make for every base model.
         label_set: Classes of the truth; default: the data set's own.
@@ -179,13 +162,19 @@ def plan_bench(
     Raises:
         SettingsError: If something is unknown, or does not fit together.
         LabelError: If a folder of labels or a listed clip is not there.
+        WeightsError: If a classifier or fusion cannot be had, or is something else.
         MediaError: If there are no clips.
     """
     labels, segmenters, compare = labels or {}, segmenters or {}, compare or {}
+    classifiers, fusions = classifiers or {}, fusions or {}
     models = [BaseModel(name, labels=_label_folder(folder)) for name, folder in labels.items()]
     models += [BaseModel(name, segmenter=text, is_named=name != model_name(text)) for name, text in segmenters.items()]
-    _check_names([model.name for model in models], compare)
+    networks = [NamingModel("fusion", name, text, name != model_name(text)) for name, text in fusions.items()]
+    networks += [NamingModel("classifier", name, text, name != model_name(text)) for name, text in classifiers.items()]
+    check_names(models, networks, compare)
     _check_rows(rows)
+    if fusions and not models:
+        raise SettingsError("--fusion decides on base labels, and there are none: pass --labels or --segmenter")
     find_protocol(protocol)
     if seed < 0:
         raise SettingsError(f"--seed is {seed}, expected 0 or more")
@@ -196,8 +185,13 @@ def plan_bench(
     device = choose_device(device)
     resolved = choose_mode(engine.mode, device, sam2)
     follow = follow or FollowSettings()
-    if "sam2" in rows:
+    if "sam2" in rows or networks:
         _check_follow(follow, chosen, resolved)
+    if classifiers and follow.skip_settled:
+        raise SettingsError(
+            "--skip-settled leaves out masklets whose votes would change nothing, and a classifier does not vote: drop "
+            "one of --skip-settled and --classifier"
+        )
     clips = find_dataset_clips(Path(data), split, only, label_set)
     space = clips.label_space
     VideoSegMetrics(space.num_classes, space.ignore_index, windows, boundary=boundary)  # raises where these do not fit
@@ -207,6 +201,7 @@ def plan_bench(
         out=Path(out),
         models=tuple(models),
         rows=tuple(row for row in ROWS if row in rows),
+        networks=tuple(look_at(network, space) for network in networks),
         compare={name: _label_folder(folder) for name, folder in compare.items()},
         engine=Engine(
             sam2=str(sam2),
@@ -242,16 +237,6 @@ def shift_ids(label_space: LabelSpace, offset: int) -> LabelSpace:
     return replace(label_space, raw_ids=raw_ids, raw_void=void)
 
 
-def row_name(model: str, row: str) -> str:
-    """Return the name of a row in tables: `unet`, `static-unet`, `SAM2-unet`."""
-    return {BASE: model, "sam2": f"SAM2-{model}"}.get(row, f"{row}-{model}")
-
-
-def model_name(text: str) -> str:
-    """Return the name of a model that was given without one: the last part of its id or path."""
-    return safe_name(text.rstrip("/").rsplit("/", 1)[-1])
-
-
 def _label_folder(folder: Path) -> Path:
     """Return the folder of label maps that a user means: that of a run lies inside it."""
     folder = Path(folder)
@@ -260,21 +245,6 @@ def _label_folder(folder: Path) -> Path:
         raise SettingsError(f"the label folder {folder} {found}, expected a folder of label PNGs")
     is_run = (folder / "run.json").is_file() and (folder / "labels").is_dir()
     return folder / "labels" if is_run else folder
-
-
-def _check_names(models: Sequence[str], compare: Mapping[str, Path]) -> None:
-    """Refuse names that cannot be folders, and names that two rows would share."""
-    names = [*models, *compare]
-    if not names:
-        raise SettingsError("there is nothing to bench: pass --labels NAME=DIR, --segmenter ID or --compare NAME=DIR")
-    for name in names:
-        if not name or safe_name(name) != name:
-            raise SettingsError(f"{name!r} cannot be the name of a folder; give another one: NAME=...")
-    taken: set[str] = set()
-    for name in [*names, *(row_name(model, row) for model in models for row in ROWS)]:
-        if name.casefold() in taken:
-            raise SettingsError(f"two rows would be called {name}; give one of them another name: NAME=...")
-        taken.add(name.casefold())
 
 
 def _check_rows(rows: Sequence[str]) -> None:

@@ -1,29 +1,35 @@
 """Makes the labels of one row: an ordinary run folder, gone on with where it was interrupted."""
 
-import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
 from ..artifacts import RunFolder
 from ..boards.scoreboard import Setting
-from ..datasets.label_sets import LABEL_SET_FILE
 from ..errors import RunError
-from ..interfaces import BaseLabelSource, MaskletTracker, Smoother
+from ..hub import ModelLocation
+from ..interfaces import BaseLabelSource, MaskletNamer, MaskletTracker, Smoother
 from ..pipeline import NoProgress, Progress, VoteRule, check_clips, refine_run
 from ..records import WindowRecord
 from ..refiner import load_tracker
 from ..sam2.loading import find_sam2
 from ..segmenters import ModelLabels, StoredLabels, load_segmenter
+from ..segmenters.void import VoidLabels
+from ..segmentor import check_classes, load_classifier
 from ..smoothing import find_smoother
 from ..trackers.nothing import NoTracker
+from ..trackers.stored import StoredMasklets
 from ..trackers.superpixels import SuperpixelTracker
-from .plan import BASE, BaseModel, BenchPlan, RowName
+from .naming import load_namer, locate
+from .plan import BenchPlan
+from .recipes import base_command, base_labels, row_command, row_settings, run_folder
+from .shared_masklets import find_run_with_masklets, is_worth_sharing
+from .tasks import BASE, BaseModel, RowName, Task
 
-REFINING = ("smoothing", "masklets", "vote and paint")  # stages of a run that a row costs on top of its base labels
+REFINING = ("smoothing", "classes", "vote and paint")  # what a row costs besides base labels and masklets
 
 
 @dataclass(frozen=True)
@@ -45,31 +51,6 @@ class MadeRow:
     problems: tuple[str, ...] = ()
 
 
-def clip_list(plan: BenchPlan) -> Path:
-    """Return where the list of the bench's clips lies, for the commands that make single rows again."""
-    return plan.out / "clips.txt"
-
-
-def run_folder(plan: BenchPlan, model: BaseModel, row: str) -> Path:
-    """Return where the run of a row lies."""
-    return plan.out / "base" / model.name if row == BASE else plan.out / "runs" / model.name / row
-
-
-def run_state(plan: BenchPlan, model: BaseModel, row: str) -> str:
-    """Say how far the run of a row is."""
-    folder = run_folder(plan, model, row)
-    if not (folder / "run.json").is_file():
-        return "to be made"
-    run = RunFolder.open(folder)
-    done = sum(window.length for clip in plan.data.clips for window in run.finished_windows(clip.name))
-    return f"{done} frames done"
-
-
-def base_labels(plan: BenchPlan, model: BaseModel) -> Path:
-    """Return where the base labels of a model lie, or will lie."""
-    return model.labels if model.labels is not None else run_folder(plan, model, BASE) / "labels"
-
-
 def make_base(plan: BenchPlan, model: BaseModel, overwrite: bool = False, progress: Progress | None = None) -> MadeRow:
     """Run a model over all clips, or take its stored labels as they are; a run that is there goes on.
 
@@ -84,49 +65,41 @@ def make_base(plan: BenchPlan, model: BaseModel, overwrite: bool = False, progre
     assert model.segmenter is not None
     engine = plan.engine
     segmenter = load_segmenter(model.segmenter, engine.device, engine.dtype)
-    location = segmenter.location
-    weights = {f"{location.id}/{name}": digest for name, digest in location.sha256().items()}
-    run = _create(plan, model, BASE, ModelLabels(segmenter), {"segmenter": model.segmenter}, weights, overwrite)
-    problems = _refine(plan, run, ModelLabels(segmenter), NoTracker(), None, False, progress)
-    command = _command(plan, run.path, "--segmenter", model.segmenter, "--tracker", "none", *_network(plan))
+    task, base = Task(model.name, BASE, model), ModelLabels(segmenter)
+    settings = {"segmenter": model.segmenter}
+    run = _create(plan, task, base, settings, _hashes(segmenter.location), overwrite)
+    problems = _refine(plan, task, run, base, NoTracker(), None, False, progress)
     facts = {"seconds": _seconds_a_frame(run, plan, ("base labels",))}
-    return MadeRow(run.path / "labels", facts, {"segmenter": model.segmenter}, command, problems)
+    return MadeRow(run.path / "labels", facts, settings, base_command(plan, model), problems)
 
 
-def make_row(
-    plan: BenchPlan,
-    model: BaseModel,
-    row: RowName,
-    overwrite: bool = False,
-    progress: Progress | None = None,
-) -> MadeRow:
-    """Refine the base labels of a model in one way; a run that is there goes on, or is replaced with `overwrite`.
+def make_row(plan: BenchPlan, task: Task, overwrite: bool = False, progress: Progress | None = None) -> MadeRow:
+    """Refine or classify in one way; a run that is there goes on, or is replaced with `overwrite`.
 
     Raises:
-        WeightsError: If SAM 2's weights cannot be had.
+        WeightsError: If the weights of a network cannot be had.
         RunError: If another run lies there.
+        LabelError: If base labels are of other classes than a classifier's.
         Sam2VssError: If clips or labels cannot be read.
     """
-    base = _stored(plan, model)
+    base = _base_of(plan, task)
     check_clips(plan.data.clips, base)
-    weights: dict[str, str] = {}
-    if row == "sam2":
-        location = find_sam2(plan.engine.sam2)
-        weights = {f"{location.id}/{name}": digest for name, digest in location.sha256().items()}
-    labels = base_labels(plan, model)
-    stored = {"labels": str(labels.resolve()), "labels_fingerprint": plan.fingerprint_of(labels)}
-    settings = row_settings(plan, row)
-    run = _create(plan, model, row, base, {**stored, "row": row, **settings}, weights, overwrite)
-    is_done = all(run.is_done(clip.name) for clip in plan.data.clips)
-    tracker = NoTracker() if is_done else make_tracker(plan, row)
-    carry = row == "sam2" and plan.engine.follow.carry
-    problems = _refine(plan, run, base, tracker, make_smoother(row, base), carry, progress)
-    facts = {"seconds": _seconds_a_frame(run, plan, REFINING)}
-    if row in ("superpixel", "sam2"):
-        windows = _windows(run, plan)
-        facts["masklets"] = float(np.mean([window.num_masklets for window in windows]))
-        facts["coverage"] = float(np.mean([share for window in windows for share in window.coverage]))
-    return MadeRow(run.path / "labels", facts, settings, row_command(plan, model, row), problems)
+    sam2 = _hashes(find_sam2(plan.engine.sam2)) if task.uses_sam2 else {}
+    own = _hashes(locate(task.network)) if task.network is not None else {}
+    settings = row_settings(plan, task.row, task.network)
+    stored = {"row": task.row, **_stored_settings(plan, task)}
+    run = _create(plan, task, base, {**stored, **settings}, sam2 | own, overwrite)
+    with_masklets = find_run_with_masklets(plan, run, sam2) if task.uses_sam2 else None
+    tracker: MaskletTracker = NoTracker()
+    namer = None
+    if not all(run.is_done(clip.name) for clip in plan.data.clips):
+        row = "sam2" if task.uses_sam2 else cast(RowName, task.row)
+        tracker = make_tracker(plan, row) if with_masklets is None else StoredMasklets(with_masklets.path)
+        if task.network is not None:
+            namer = load_namer(task.network, base.label_space, tracker, plan.engine)
+    saves = task.uses_sam2 and with_masklets is None and is_worth_sharing(plan)
+    problems = _refine(plan, task, run, base, tracker, namer, saves, progress)
+    return MadeRow(run.path / "labels", _facts(plan, task, run, sam2), settings, row_command(plan, task), problems)
 
 
 def make_tracker(plan: BenchPlan, row: RowName) -> MaskletTracker:
@@ -152,62 +125,18 @@ def make_smoother(row: RowName, base: BaseLabelSource) -> Smoother | None:
     return find_smoother(row, base.label_space.ignore_index) if row in ("static", "flow") else None
 
 
-def row_settings(plan: BenchPlan, row: RowName) -> dict[str, Setting]:
-    """Return what decides a row besides its base labels, by the names of the options."""
-    engine = plan.engine
-    if row in ("static", "flow"):
-        return {"smooth": row}
-    votes: dict[str, Setting] = engine.votes.model_dump()
-    if row == "superpixel":
-        return {"tracker": row, "window": engine.masklets.window, **votes}
-    size = engine.image_size
-    return {
-        "sam2": engine.sam2,
-        "mode": engine.mode,
-        "image_size": None if size is None else f"{size[1]}x{size[0]}",
-        **engine.masklets.model_dump(),
-        **engine.follow.model_dump(),
-        **votes,
-    }
-
-
-def row_command(plan: BenchPlan, model: BaseModel, row: RowName) -> str:
-    """Return the command that makes a row again; settings at their defaults are left out."""
-    labels = base_labels(plan, model)
-    words = ["--labels", str(labels)]
-    if model.labels is not None and not (labels / LABEL_SET_FILE).is_file():
-        words += ["--label-set", str(plan.out / LABEL_SET_FILE)]
-    if row in ("static", "flow"):
-        words += ["--tracker", "none", "--smooth", row]
-    elif row == "superpixel":
-        words += ["--tracker", row, *_changed(plan, ("window", "vote", "vote_weight", "min_share", "overlap"))]
-    else:
-        words += ["--sam2", plan.engine.sam2, "--mode", plan.engine.mode, *_network(plan)]
-        if (size := plan.engine.image_size) is not None:
-            words += ["--image-size", f"{size[1]}x{size[0]}"]
-        words += _changed(plan)
-    return _command(plan, run_folder(plan, model, row), *words)
-
-
-def _network(plan: BenchPlan) -> list[str]:
-    """Return the options that say where and how exactly networks run."""
-    return ["--device", plan.engine.device, "--dtype", plan.engine.dtype]
-
-
-def _changed(plan: BenchPlan, names: Sequence[str] | None = None) -> list[str]:
-    """Return the options whose values are not the defaults."""
-    words: list[str] = []
-    for settings in (plan.engine.masklets, plan.engine.follow, plan.engine.votes):
-        for name, value in settings.model_dump().items():
-            if value == type(settings).model_fields[name].default or (names is not None and name not in names):
-                continue
-            option = f"--{name.replace('_', '-')}"
-            words += [option] if value is True else [option, str(value)]
-    return words
-
-
-def _command(plan: BenchPlan, out: Path, *words: str) -> str:
-    return shlex.join(["sam2vss", "refine", str(clip_list(plan)), *words, "--no-overlay", "--out", str(out)])
+def _base_of(plan: BenchPlan, task: Task) -> BaseLabelSource:
+    """Return the base labels of a row, all void for a classifier alone, after making sure that the classes agree."""
+    network = task.network
+    if network is None or network.kind == "fusion":
+        assert task.model is not None
+        return _stored(plan, task.model)
+    named = load_classifier(locate(network)).label_space
+    if task.model is None:
+        return VoidLabels(named)
+    base = _stored(plan, task.model)
+    check_classes(base.label_space, named)
+    return base
 
 
 def _stored(plan: BenchPlan, model: BaseModel) -> StoredLabels:
@@ -215,19 +144,30 @@ def _stored(plan: BenchPlan, model: BaseModel) -> StoredLabels:
     return StoredLabels(folder, plan.label_space_of(folder))
 
 
+def _stored_settings(plan: BenchPlan, task: Task) -> dict[str, str]:
+    """Return what tells the base labels of a row from others."""
+    if task.model is None:
+        return {}
+    labels = base_labels(plan, task.model)
+    return {"labels": str(labels.resolve()), "labels_fingerprint": plan.fingerprint_of(labels)}
+
+
+def _hashes(location: ModelLocation) -> dict[str, str]:
+    return {f"{location.id}/{name}": digest for name, digest in location.sha256().items()}
+
+
 def _create(
     plan: BenchPlan,
-    model: BaseModel,
-    row: str,
+    task: Task,
     base: BaseLabelSource,
     settings: Mapping[str, Any],
     weights: Mapping[str, str],
     overwrite: bool,
 ) -> RunFolder:
-    folder = run_folder(plan, model, row)
-    uses_network = row in (BASE, "sam2")
+    uses_network = task.is_base or task.uses_sam2
+    model = task.model
     return RunFolder.create(
-        folder,
+        run_folder(plan, task),
         command="bench",
         settings=settings,
         label_space=base.label_space,
@@ -235,7 +175,7 @@ def _create(
         device=plan.engine.device if uses_network else "cpu",
         dtype=plan.engine.dtype if uses_network else "float32",
         weights=weights,
-        inputs=[plan.data.root, *([model.labels] if model.labels is not None else [])],
+        inputs=[plan.data.root, *([model.labels] if model is not None and model.labels is not None else [])],
         resume=not overwrite,  # a folder that is new is begun
         overwrite=overwrite,
     )
@@ -243,11 +183,12 @@ def _create(
 
 def _refine(
     plan: BenchPlan,
+    task: Task,
     run: RunFolder,
     base: BaseLabelSource,
     tracker: MaskletTracker,
-    smoother: Smoother | None,
-    carry: bool,
+    namer: MaskletNamer | None,
+    save_masklets: bool,
     progress: Progress | None,
 ) -> tuple[str, ...]:
     engine = plan.engine
@@ -260,10 +201,28 @@ def _refine(
         VoteRule(**engine.votes.model_dump()),
         overlay=False,
         progress=progress or NoProgress(),
-        smoother=smoother,
-        carry=carry,
+        smoother=make_smoother(cast(RowName, task.row), base),
+        namer=namer,
+        carry=task.uses_sam2 and engine.follow.carry,
+        save_masklets=save_masklets,
     )
     return tuple(summary.problems)
+
+
+def _facts(plan: BenchPlan, task: Task, run: RunFolder, sam2: Mapping[str, str]) -> dict[str, float]:
+    """Return what a row took. Masklets that were found for several rows count for each of them in full.
+
+    So a row costs what it would cost alone; only the frames that a classifier's encoder shares with SAM 2 in a run of
+    its own are encoded anew beside stored masklets.
+    """
+    finder = (find_run_with_masklets(plan, run, sam2) if task.uses_sam2 else None) or run
+    seconds = _seconds_a_frame(run, plan, REFINING) + _seconds_a_frame(finder, plan, ("masklets",))
+    facts = {"seconds": seconds}
+    if task.uses_sam2 or task.row == "superpixel":
+        windows = _windows(run, plan)
+        facts["masklets"] = float(np.mean([window.num_masklets for window in windows]))
+        facts["coverage"] = float(np.mean([share for window in windows for share in window.coverage]))
+    return facts
 
 
 def _windows(run: RunFolder, plan: BenchPlan) -> list[WindowRecord]:

@@ -7,7 +7,7 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from multiprocessing import get_context
-from typing import Protocol, cast
+from typing import Protocol
 
 from ..boards.scoreboard import Scoreboard
 from ..errors import RunError, Sam2VssError, SettingsError
@@ -17,9 +17,11 @@ from ..sam2.loading import find_sam2
 from .board import ScoredRow, make_board
 from .folder import BOARD_FILE, describe_folder, locked, take_folder
 from .pictures import make_pictures
-from .plan import BASE, BaseModel, BenchPlan, RowName, row_name
+from .plan import BenchPlan
 from .rows import MadeRow, make_base, make_row
 from .scoring import counts_path, score_labels
+from .shared_masklets import find_run_with_masklets, is_worth_sharing
+from .tasks import Task
 
 
 class RowProgress(Progress, Protocol):
@@ -33,18 +35,6 @@ class RowProgress(Progress, Protocol):
 MakeProgress = Callable[[str, int], RowProgress]
 
 logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class Task:
-    """One row to make and to score; `model` is None for labels made elsewhere, and `row` then their name."""
-
-    model: BaseModel | None
-    row: str
-
-    @property
-    def name(self) -> str:
-        return self.row if self.model is None else row_name(self.model.name, self.row)
 
 
 @dataclass(frozen=True)
@@ -96,11 +86,13 @@ def run_bench(
 
 def _run(plan: BenchPlan, runner: "_Runner", command: str) -> Scoreboard:
     """Run all tasks in a folder that is ours alone, and write the board."""
-    if "sam2" in plan.rows and plan.models:
+    if any(task.uses_sam2 for task in plan.tasks):
         find_sam2(plan.engine.sam2)  # weights that cannot be had are known before hours of work
-    bases = runner.run([Task(None, name) for name in plan.compare] + [Task(model, BASE) for model in plan.models])
+    first = [task for task in plan.tasks if task.is_made_elsewhere] + [task for task in plan.tasks if task.is_base]
+    bases = runner.run(first)
     ready = [outcome.task.model for outcome in bases if outcome.scored and outcome.task.model]
-    outcomes = bases + runner.run([Task(model, row) for model in plan.models if model in ready for row in plan.rows])
+    others = [task for task in plan.tasks if task not in first and (task.model is None or task.model in ready)]
+    outcomes = bases + _run_rows(plan, runner, others)
     scored = {outcome.task: outcome.scored for outcome in outcomes if outcome.scored}
     problems = [outcome.problem for outcome in outcomes if outcome.problem]
     problems += [
@@ -108,10 +100,24 @@ def _run(plan: BenchPlan, runner: "_Runner", command: str) -> Scoreboard:
     ]
     if not scored:
         raise RunError(f"no row could be made: {'; '.join(problems)}")
-    rows = [scored[task] for task in all_tasks(plan) if task in scored]
+    rows = [scored[task] for task in plan.tasks if task in scored]
     board = make_board(plan, rows, make_pictures(plan, rows), problems, command)
     atomic_write_json(plan.out / BOARD_FILE, board.to_json())
     return board
+
+
+def _run_rows(plan: BenchPlan, runner: "_Runner", tasks: Sequence[Task]) -> list[Outcome]:
+    """Run all rows but the bases; one row that needs masklets goes before the others, which then use its masklets.
+
+    Where it fails, or was made without saving them, the next one finds them.
+    """
+    outcomes: list[Outcome] = []
+    waiting = [task for task in tasks if task.uses_sam2]
+    others = [task for task in tasks if not task.uses_sam2]
+    while waiting and is_worth_sharing(plan) and find_run_with_masklets(plan) is None:
+        outcomes += runner.run([*others, waiting.pop(0)])
+        others = []
+    return outcomes + runner.run([*others, *waiting])
 
 
 @dataclass(frozen=True)
@@ -125,7 +131,9 @@ class _Runner:
     say: Callable[[str], None]
 
     def run(self, tasks: Sequence[Task]) -> list[Outcome]:
-        outcomes = []
+        outcomes: list[Outcome] = []
+        if not tasks:
+            return outcomes
         for outcome in self._here(tasks) if self.workers == 1 else self._in_processes(tasks):
             self.say(_in_words(outcome))
             outcomes.append(outcome)
@@ -169,29 +177,24 @@ def _finish(bar: RowProgress | None, outcome: Outcome) -> None:
 
 def do_task(plan: BenchPlan, task: Task, overwrite: bool = False, progress: Progress | None = None) -> Outcome:
     """Make and score one row; what a user, the disk or the device can cause ends up in the outcome, not as an error."""
-    model = task.model
     try:
-        if model is None:
-            folder = plan.compare[task.row]
-            made = MadeRow(folder, {}, {"labels": str(folder)}, "")
-            path = counts_path(plan, task.row)
-        else:
-            is_base = task.row == BASE
-            made = (
-                make_base(plan, model, overwrite, progress)
-                if is_base
-                else make_row(plan, model, cast(RowName, task.row), overwrite, progress)
-            )
-            path = counts_path(plan, model.name, task.row)
-        scored = ScoredRow(
-            task.name, "other" if model is None else task.row, model, made, score_labels(plan, made.labels, path)
-        )
+        made = _make(plan, task, overwrite, progress)
+        scored = ScoredRow(task, made, score_labels(plan, made.labels, counts_path(plan, task)))
     except Sam2VssError as error:
         return Outcome(task, problem=f"{task.name} failed ({type(error).__name__}): {error}")
     except (RuntimeError, MemoryError, OSError) as error:  # what a device or a disk may say
         logger.exception("%s failed", task.name)
         return Outcome(task, problem=f"{task.name} failed ({type(error).__name__}): {error}")
     return Outcome(task, scored)
+
+
+def _make(plan: BenchPlan, task: Task, overwrite: bool, progress: Progress | None) -> MadeRow:
+    if task.is_made_elsewhere:
+        folder = plan.compare[task.name]
+        return MadeRow(folder, {}, {"labels": str(folder)}, "")
+    if task.is_base and task.model is not None:
+        return make_base(plan, task.model, overwrite, progress)
+    return make_row(plan, task, overwrite, progress)
 
 
 def _limit_threads(count: int) -> None:
@@ -201,12 +204,6 @@ def _limit_threads(count: int) -> None:
 
     cv2.setNumThreads(count)
     torch.set_num_threads(count)
-
-
-def all_tasks(plan: BenchPlan) -> list[Task]:
-    """Return all rows of a bench in the order of its table."""
-    rows = [Task(model, row) for model in plan.models for row in (BASE, *plan.rows)]
-    return rows + [Task(None, name) for name in plan.compare]
 
 
 def _in_words(outcome: Outcome) -> str:

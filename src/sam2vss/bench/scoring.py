@@ -15,6 +15,7 @@ from ..evaluate import Evaluation, evaluate_folders
 from ..files import folder_fingerprint
 from ..metrics import VideoSegMetrics
 from .plan import BenchPlan
+from .tasks import Task
 
 logger = logging.getLogger(__name__)
 
@@ -40,10 +41,10 @@ class ScoringKey:
         return cls(json.dumps(content, sort_keys=True))
 
 
-def counts_path(plan: BenchPlan, name: str, row: str | None = None) -> Path:
-    """Return where the counts of a row of a model lie, or those of a set of labels made elsewhere."""
+def counts_path(plan: BenchPlan, task: Task) -> Path:
+    """Return where the counts of a row lie: in a folder of its base model where it has one."""
     folder = plan.out / "counts"
-    return folder / f"{name}.npz" if row is None else folder / name / f"{row}.npz"
+    return folder / f"{task.row}.npz" if task.model is None else folder / task.model.name / f"{task.row}.npz"
 
 
 def score_labels(plan: BenchPlan, labels: Path, path: Path) -> Evaluation:

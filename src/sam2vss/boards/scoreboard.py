@@ -45,7 +45,7 @@ class BoardRow:
     Attributes:
         name: Name of the row, unique on its board.
         model: Base model that the row belongs to; rows of one model stand together.
-        kind: "base", "control" (no SAM 2), "refined", or "other" (labels made elsewhere).
+        kind: "base", "control" (no SAM 2), "refined", or "other" (named by a classifier, or made elsewhere).
         scores: Fractions by name; None where undefined.
         against: Row that the differences are against; None where there is none.
         differences: This row minus `against`, by score, each with its 95 % interval.

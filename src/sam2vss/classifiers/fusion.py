@@ -125,6 +125,7 @@ class MaskletFusion(SavedNetwork):
         hidden: Width of the hidden layers.
         dropout: Of the hidden layers in training.
         may_keep: Whether it may leave the base labels.
+        known_classes: Classes that were right for some training masklet; features say nothing for others. Default: all.
         training: How and on what it was trained, and its scores, for the card.
         format: What a saved config.json says it is.
     """
@@ -142,6 +143,7 @@ class MaskletFusion(SavedNetwork):
         hidden: int = 64,
         dropout: float = 0.1,
         may_keep: bool = True,
+        known_classes: Sequence[int] = (),
         training: dict[str, Any] | None = None,
         format: str = format,
     ) -> None:
@@ -167,6 +169,10 @@ class MaskletFusion(SavedNetwork):
         )
         self.keep = nn.Sequential(nn.Linear(hidden, hidden), nn.GELU(), nn.Linear(hidden, 1))
         self.keep_offset = nn.Parameter(torch.tensor(-3.0))
+        self.is_known = torch.ones(self.label_space.num_classes + 1, dtype=torch.bool)  # the last one: leaving the base
+        if known_classes:
+            self.is_known[:-1] = False
+            self.is_known[list(known_classes)] = True
         self.name: nn.Module | None = None
         if encoder is not None:
             num_inputs = len(self.columns) + num_signs + self.label_space.num_classes
@@ -200,6 +206,7 @@ class MaskletFusion(SavedNetwork):
             logits = logits.masked_fill(votes[..., 0] <= 0, _NEVER)
         else:
             named = self.name(torch.cat([self.scale(features), signs, votes[..., 0]], dim=1))
+            named = named.masked_fill(~self.is_known.to(named.device), 0)
             logits, keep = logits + named[:, :-1], keep + named[:, -1]
         if not self.may_keep:
             keep = torch.full_like(keep, _NEVER)

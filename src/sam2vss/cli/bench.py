@@ -30,6 +30,8 @@ def bench(
     out: Path,
     labels: Several = (),
     segmenter: Several = (),
+    classifier: Several = (),
+    fusion: Several = (),
     compare: Several = (),
     rows: Annotated[
         tuple[Literal["static", "flow", "superpixel", "sam2"], ...], Parameter(consume_multiple=True, negative="")
@@ -73,6 +75,11 @@ def bench(
         Base labels in folders, NAME=DIR; NAME may be left out.
     segmenter
         Base models to run, NAME=ID or ID: alias, hub id or local folder.
+    classifier
+        Classifiers of masklets, NAME=PATH or PATH, as for `sam2vss classify`: rows I-NAME, and I-NAME_base over every
+        base model.
+    fusion
+        Learned fusions, NAME=PATH or PATH, as for `refine --fusion`: a row of every base model.
     compare
         Labels made elsewhere, NAME=DIR, scored as rows of their own.
     rows
@@ -136,6 +143,8 @@ def bench(
         out,
         labels={name: Path(text) for name, text in _named("--labels", labels)},
         segmenters=dict(_named("--segmenter", segmenter)),
+        classifiers=dict(_named("--classifier", classifier)),
+        fusions=dict(_named("--fusion", fusion)),
         compare={name: Path(text) for name, text in _named("--compare", compare)},
         rows=rows,
         label_set=None if label_set is None else find_label_space(label_set),
@@ -180,12 +189,12 @@ def bench(
             print(f"{path.suffix[1:]:<7} {path}")
     for warning in board.warnings:
         print_problem(warning)
-    return EXIT_INCOMPLETE if strict and len(board.rows) < plan.num_rows() else EXIT_DONE
+    return EXIT_INCOMPLETE if strict and len(board.rows) < len(plan.tasks) else EXIT_DONE
 
 
 def _named(option: str, texts: Sequence[str]) -> list[tuple[str, str]]:
     """Read NAME=VALUE; without a name it is the last part of the value."""
-    from ..bench.plan import model_name
+    from ..bench.tasks import model_name
 
     pairs: list[tuple[str, str]] = []
     for text in texts:
@@ -200,28 +209,29 @@ def _named(option: str, texts: Sequence[str]) -> list[tuple[str, str]]:
 
 def _print_plan(plan: "BenchPlan", place: str) -> None:
     """Print every row with its frames, what it will cost, and where it goes."""
-    from ..bench.plan import BASE
-    from ..bench.rows import run_state
-    from ..bench.run import all_tasks
+    from ..bench.recipes import run_state
+    from ..bench.shared_masklets import is_worth_sharing
     from ..console import print_rows
     from ..plan import print_plan
 
     rows = [["row", "labels", "frames", "state"]]
-    for task in all_tasks(plan):
-        is_stored = task.model is None or (task.row == BASE and task.model.labels is not None)
-        source = plan.compare[task.row] if task.model is None else task.model.labels or task.model.segmenter
-        state = "to be scored" if is_stored or task.model is None else run_state(plan, task.model, task.row)
-        rows.append([task.name, str(source), str(plan.data.num_frames), state])
+    for task in plan.tasks:
+        labels = None if task.model is None else task.model.labels or task.model.segmenter
+        source = plan.compare[task.name] if task.is_made_elsewhere else labels or "none"
+        rows.append([task.name, str(source), str(plan.data.num_frames), run_state(plan, task)])
     engine = plan.engine
-    uses_sam2 = bool(plan.models) and "sam2" in plan.rows
-    if uses_sam2:
+    with_sam2 = sum(task.uses_sam2 for task in plan.tasks)
+    if with_sam2:
         from ..settings import EngineChoice
 
         choice = EngineChoice(engine.mode, engine.image_size, engine.dtype)
         print_plan(plan.data.clips, engine.sam2, engine.masklets, engine.follow, choice, engine.device)
     print_rows(rows, f"{plan.data.title}: clips {len(plan.data.clips)}, frames {plan.data.num_frames}")
-    if uses_sam2 and len(plan.models) > 1:
-        print(f"the time of SAM 2 above is for each of {len(plan.models)} base models")
+    if with_sam2 > 1:
+        shared = (
+            f"is spent once, for {with_sam2} rows" if is_worth_sharing(plan) else f"is for each of {with_sam2} rows"
+        )
+        print(f"the time of SAM 2 above {shared}")
     print(f"out     {plan.out} ({place})")
 
 

@@ -224,6 +224,7 @@ def fusion(
     hidden: int = 64,
     dropout: float = 0.1,
     spans: int = 2,
+    blends: float = 0.5,
     rate: float = 2e-3,
     epochs: int = 60,
     patience: int = 15,
@@ -249,6 +250,8 @@ def fusion(
         Of the hidden layers.
     spans
         Random parts of every window that each pass takes as windows of their own.
+    blends
+        Bad masklets made of pairs of good ones, as share of all: so that it learns when to leave the base labels.
     rate
         Learning rate.
     epochs
@@ -269,6 +272,7 @@ def fusion(
         hidden=_at_least(1, "--hidden", hidden),
         dropout=_fraction("--dropout", dropout),
         spans=_at_least(0, "--spans", spans),
+        blends=_fraction("--blends", blends),
         epochs=_at_least(1, "--epochs", epochs),
         patience=_at_least(1, "--patience", patience),
         rate=_positive("--rate", rate),

@@ -8,7 +8,7 @@ the most.
 import copy
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +38,7 @@ class FusionRecipe:
         hidden: Width of the hidden layers.
         dropout: Of the hidden layers.
         spans: Parts of every training window that are taken as windows of their own besides it, each pass anew.
+        blends: Bad masklets made of pairs of good ones, as share of the masklets of a window; see `blend`.
         epochs: At most so many passes.
         patience: Passes without a better validation score after which training stops.
         rate: Learning rate of AdamW, falling to 0 along a cosine.
@@ -53,6 +54,7 @@ class FusionRecipe:
     hidden: int = 64
     dropout: float = 0.1
     spans: int = 2
+    blends: float = 0.5
     epochs: int = 60
     patience: int = 15
     rate: float = 2e-3
@@ -206,6 +208,7 @@ def train_fusion(
     lessons, held = make_cases(train), make_cases(validation)
     _check_truth("training", lessons)
     _check_truth("validation", held)
+    judges = [held, *_blended(validation, recipe)]
     out.mkdir(parents=True, exist_ok=True)
     with torch.random.fork_rng(devices=[]), MetricsLog(out, say) as log:
         torch.manual_seed(recipe.seed)
@@ -218,9 +221,10 @@ def train_fusion(
             hidden=recipe.hidden,
             dropout=recipe.dropout,
             may_keep=recipe.may_keep,
+            known_classes=_known_classes(lessons) if recipe.uses_features else (),
         )
         network.fit_scale(lessons.evidence.features)
-        best, epochs = _train(network, train, held, recipe, log)
+        best, epochs = _train(network, train, judges, recipe, log)
     decisions = best.predict(held.evidence).argmax(axis=1)
     num_classes = held.painted.shape[1]
     return TrainedFusion(
@@ -242,15 +246,31 @@ def _check_truth(kind: str, cases: Cases) -> None:
         )
 
 
+def _blended(windows: Windows, recipe: FusionRecipe) -> list[Cases]:
+    """Return bad masklets made of the windows' as one set of cases; none where there are none, or none has truth."""
+    rng = np.random.default_rng(recipe.seed)
+    blends = [mixed for window in windows if (mixed := blend(window, recipe.blends, rng)) is not None]
+    cases = [make_cases(blends)] if blends else []
+    return [part for part in cases if part.painted.any()]
+
+
+def _known_classes(lessons: Cases) -> list[int]:
+    """Return the classes that are most of some masklet's visible pixels."""
+    painted = lessons.painted
+    return [int(label) for label in np.unique(painted[painted.any(axis=1)].argmax(axis=1))]
+
+
 def _train(
-    network: MaskletFusion, train: Windows, held: Cases, recipe: FusionRecipe, log: MetricsLog
+    network: MaskletFusion, train: Windows, held: Sequence[Cases], recipe: FusionRecipe, log: MetricsLog
 ) -> tuple[MaskletFusion, int]:
     """Run the passes; return the network of the best one and their number."""
     rng = np.random.default_rng(recipe.seed)
     optimiser = torch.optim.AdamW(network.parameters(), lr=recipe.rate, weight_decay=recipe.decay)
     best, best_score, best_epoch, epoch = network, -1.0, 0, 0
     for epoch in range(1, recipe.epochs + 1):
-        cases = make_cases([*train, *(cut(window, rng) for _ in range(recipe.spans) for window in train)])
+        windows = [*train, *(cut(window, rng) for _ in range(recipe.spans) for window in train)]
+        blends = [blend(window, recipe.blends, rng) for window in windows]
+        cases = make_cases([*windows, *(window for window in blends if window is not None)])
         inputs = network.to_tensors(cases.evidence)
         decisions = network.predict(cases.evidence).argmax(axis=1) if epoch > 1 else majority_decisions(cases)
         values = torch.from_numpy(decision_values(cases, decisions).astype(np.float32))
@@ -269,8 +289,9 @@ def _train(
         for part in optimiser.param_groups:
             part["lr"] = recipe.rate * 0.5 * (1 + math.cos(math.pi * epoch / recipe.epochs))
         network.eval()
-        score = decided_miou(network.predict(held.evidence).argmax(axis=1), held)
-        log.write(epoch, loss=float(np.mean(losses)), validation_mask_miou=score)
+        scores = [decided_miou(network.predict(part.evidence).argmax(axis=1), part) for part in held]
+        score = float(np.mean(scores))
+        log.write(epoch, loss=float(np.mean(losses)), validation_mask_miou=scores[0], stopping_score=score)
         if score > best_score:
             best, best_score, best_epoch = copy.deepcopy(network), score, epoch
         if epoch - best_epoch >= recipe.patience:
@@ -298,3 +319,47 @@ def cut(window: tuple[MaskletFeatures, MaskletTruth], rng: np.random.Generator) 
     size = int(rng.integers(max(1, length // 4), length + 1))
     first = int(rng.integers(length - size + 1))
     return known.frames(first, first + size), truth.frames(first, first + size)
+
+
+def blend(
+    window: tuple[MaskletFeatures, MaskletTruth], share: float, rng: np.random.Generator
+) -> tuple[MaskletFeatures, MaskletTruth] | None:
+    """Return bad masklets made of random pairs of a window's masklets, as if the tracker had taken two things for one.
+
+    So a fusion meets masks as a SAM 2 gives them in scenes that it does not know, and learns from the votes when to
+    leave the base labels. A pair has the pixels, votes and truth of both, the box around both, their mean scores and
+    the mean of their features by area.
+
+    Args:
+        window: N masklets and what is true of them.
+        share: Pairs, as a share of N.
+        rng: Chooses them.
+
+    Returns:
+        The pairs as a window of their own; None where there are none.
+    """
+    known, truth = window
+    count = round(share * known.num_masklets)
+    if known.num_masklets < 2 or not count:
+        return None
+    pairs = np.array([rng.choice(known.num_masklets, 2, replace=False) for _ in range(count)]).T  # (2, pairs)
+    areas = known.areas[:, pairs]  # (L, 2, pairs)
+    weights = (areas / np.maximum(areas.sum(axis=1, keepdims=True), 1))[..., None].astype(np.float32)
+    boxes = np.where(areas[..., None] > 0, known.boxes_xyxy[:, pairs], [1, 1, 0, 0])
+    is_seen = (areas.sum(axis=1) > 0)[..., None]
+    around = np.concatenate([boxes[..., :2].min(axis=1), boxes[..., 2:].max(axis=1)], axis=-1)
+    mixed = replace(
+        known,
+        ids=np.arange(count),
+        predicted_iou=known.predicted_iou[pairs].mean(axis=0),
+        stability=known.stability[pairs].mean(axis=0),
+        frame_iou=(weights[..., 0] * known.frame_iou[:, pairs]).sum(axis=1),
+        areas=areas.sum(axis=1),
+        boxes_xyxy=np.where(is_seen, around, 0).astype(np.float32),
+        features=(weights * known.features[:, pairs]).sum(axis=1),
+        tokens=known.tokens[:, pairs[0]],
+        votes=None if known.votes is None else known.votes[:, pairs].sum(axis=1),
+        masses=None if known.masses is None else known.masses[:, pairs].sum(axis=1),
+    )
+    counts = (truth.classes, truth.top_classes, truth.top_base, truth.top_kept)
+    return mixed, MaskletTruth(*(part[:, pairs].sum(axis=1) for part in counts))

@@ -86,11 +86,11 @@ def _features_of(folder: FeatureFolder) -> dict[str, Any] | None:
 
 
 def _source(folder: FeatureFolder) -> str:
-    """Say where masklets and base votes come from; not where files lie on this machine."""
+    """Say in words where masklets and base labels come from, without the paths of this machine."""
     source = folder.info["source"]
-    shown = {key: source.get(key) for key in ("tracker", "sam2", "mode", "image_size", "segmenter")}
-    shown["labels"] = "stored" if source.get("labels") else None
-    return ", ".join(f"{key} {value}" for key, value in shown.items() if value is not None)
+    names = ("tracker", "sam2", "mode", "image_size", "segmenter", "labels")
+    shown = {name: str(source[name]).rstrip("/").rsplit("/", 1)[-1] for name in names if source.get(name)}
+    return ", ".join(f"{name} {value}" for name, value in shown.items())
 
 
 def check_place(out: Path, overwrite: bool) -> None:
