@@ -30,9 +30,9 @@ train() {  # KIND NET OPTIONS...
     [[ -e $net/config.json ]] || sam2vss train "$kind" --out "$net" --resume "$@"
 }
 
-study() {  # NAME SEGMENTER-STEPS WINDOW SCORED-CLIP TRAINING-CLIPS...
-    local name=$1 steps=$2 window=$3 clip=$4
-    shift 4
+study() {  # NUMBER NAME SEGMENTER-STEPS WINDOW SCORED-CLIP TRAINING-CLIPS...
+    local number=$1 name=$2 steps=$3 window=$4 clip=$5
+    shift 5
     local place=$runs/$name root=$data/$name
     local model=$place/segformer
     [[ -e $model/preprocessor_config.json ]] || \
@@ -87,12 +87,12 @@ study() {  # NAME SEGMENTER-STEPS WINDOW SCORED-CLIP TRAINING-CLIPS...
     fi
     sam2vss bench "$root" --only "$clip" --labels "segformer=$place/m-clip/base" --rows --out "$place/board" \
         $([[ -e $place/board ]] && echo --resume || true) --compare "${rows[@]}"
-    "$bin/python" benchmarks/store_board.py "$place/board" "docs/results/segmentor-$name.json"
+    "$bin/python" benchmarks/store_board.py "$place/board" "docs/results/$number-segmentor-$name.json"
 }
 
-superpixels() {  # NAME SCORED-CLIP TRAINING-CLIPS...: the same on superpixels, which cover every pixel: no masks to miss
-    local name=$1 clip=$2
-    shift 2
+superpixels() {  # NUMBER NAME SCORED-CLIP TRAINING-CLIPS...: the same on superpixels, which leave no pixel out
+    local number=$1 name=$2 clip=$3
+    shift 3
     local place=$runs/$name-superpixels root=$data/$name model=$runs/$name/segformer
     local sources=()
     for training in "$@"; do sources+=("$root/data/$training"); done
@@ -115,9 +115,9 @@ superpixels() {  # NAME SCORED-CLIP TRAINING-CLIPS...: the same on superpixels, 
     rows+=("fusion-any=$place/rows/fusion-any")
     sam2vss bench "$root" --only "$clip" --labels "segformer=$place/m-clip/base" --rows --out "$place/board" \
         $([[ -e $place/board ]] && echo --resume || true) --compare "${rows[@]}"
-    "$bin/python" benchmarks/store_board.py "$place/board" "docs/results/segmentor-$name-superpixels.json"
+    "$bin/python" benchmarks/store_board.py "$place/board" "docs/results/$number-segmentor-$name-superpixels.json"
 }
 
-study camvid 2500 1 0016E5_15hz_a 0001TP_1hz_train 0006R0_1hz_train 0016E5_1hz_train
-study ycbvideo 800 32 scene0002 scene0000 scene0001
-superpixels camvid 0016E5_15hz_a 0001TP_1hz_train 0006R0_1hz_train 0016E5_1hz_train
+study 91 camvid 2500 1 0016E5_15hz_a 0001TP_1hz_train 0006R0_1hz_train 0016E5_1hz_train
+study 95 ycbvideo 800 32 scene0002 scene0000 scene0001
+superpixels 93 camvid 0016E5_15hz_a 0001TP_1hz_train 0006R0_1hz_train 0016E5_1hz_train

@@ -13,10 +13,11 @@ from PIL import Image
 import toy
 from sam2vss import cli
 from sam2vss.datasets.synthetic import LABEL_SPACE, TEST_SEEDS, TRAIN_SEEDS, VALIDATION_SEEDS, render_clip
-from sam2vss.demo import DEMO_FRAMES, DEMO_SIZE, RenderedClip, run_demo
+from sam2vss.demo import DEMO_FRAMES, DEMO_SIZE, ROWS, RenderedClip, run_demo
 from sam2vss.errors import RunError, SettingsError
 from sam2vss.evaluate import evaluate_folders
 from sam2vss.images import read_label_map
+from sam2vss.masklet_files import read_masklets
 from sam2vss.overlay import draw_overlay
 from sam2vss.settings import MaskletSettings
 
@@ -79,13 +80,37 @@ def test_the_overlay_has_the_colours_of_the_run_and_not_of_the_base_model(demo):
 
 def test_the_scores_are_those_of_the_folders(demo):
     scores = json.loads((demo / "scores.json").read_text())
-    for key, folder in (("base", "base"), ("refined", "labels"), ("fast", "fast/labels")):
+    folders = {"base": Path("base"), **{name: place / "labels" for name, place in ROWS.items()}}
+    assert list(scores) == list(folders)
+    for key, folder in folders.items():
         assert list(scores[key]["scores"])[:5] == ["mIoU", "wIoU", "mBIoU", "mVC8", "mVC16"]
         assert set(scores[key]) >= {"scores", "per_class", "per_video", "protocol", "frames"}
         assert scores[key]["frames"] == FRAMES
         again = evaluate_folders(demo / "scene", demo / folder, LABEL_SPACE).to_json()
         assert scores[key] == json.loads(json.dumps(again))
     assert 0.2 < scores["base"]["scores"]["mIoU"] < 0.9  # a plausible weak model
+
+
+def test_the_classifier_labels_what_masklets_cover_and_the_base_fills_the_rest(demo):
+    name = f"synthetic_{TEST_SEEDS[0]:06d}"
+    (window,) = (read_masklets(file) for file in (demo / "masklets" / name).iterdir())
+    for t in range(FRAMES):
+        alone, filled, base = (
+            read_label_map(demo / place / name / f"{t:08d}.png", LABEL_SPACE)
+            for place in ("i-sam2/labels", "i-sam2-base/labels", "base")
+        )
+        is_covered = window.stack(t).any(axis=0)
+        assert 0.3 < is_covered.mean() < 1
+        assert (alone[~is_covered] == LABEL_SPACE.ignore_index).all()
+        assert (alone[is_covered] != LABEL_SPACE.ignore_index).all()
+        assert (filled[is_covered] == alone[is_covered]).all()
+        assert (filled[~is_covered] == base[~is_covered]).all()
+
+
+def test_the_report_shows_base_refined_and_classified_labels_side_by_side(demo):
+    page = (demo / "report.html").read_text()
+    for title in ("fusion", "I-SAM2", "I-SAM2 base"):
+        assert f">{title}<" in page or f'"{title}"' in page
 
 
 def test_the_truth_is_that_of_the_seed(demo):
@@ -103,7 +128,7 @@ def test_tables_are_printed_and_an_earlier_demo_is_replaced(demo, no_network, ca
     monkeypatch.chdir(demo.parents[1])
     assert cli.run(["demo", "--frames", "1", "--seed", str(TEST_SEEDS[1])]) == 0
     out = capsys.readouterr().out
-    rows = ("base", "refined, mode exact", "refined, mode fast")
+    rows = ("base", "refined, mode exact", "refined, mode fast", "learned fusion", "I-SAM2", "I-SAM2 with base")
     for word in (*rows, "mIoU", "mBIoU", "mVC16", "report", "runs/demo/report.html", "fast/report.html", "scene"):
         assert word in out
     (clip,) = json.loads((demo / "run.json").read_text())["clips"]
