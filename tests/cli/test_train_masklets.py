@@ -10,7 +10,8 @@ from PIL import Image
 
 from sam2vss.classifiers.classifier import MaskletClassifier
 from sam2vss.classifiers.fusion import MaskletFusion
-from sam2vss.cli import train_masklets
+from sam2vss.cli.training_features import FeatureOptions, gather
+from sam2vss.settings import MaskletSettings
 from sam2vss.trackers.superpixels import SuperpixelTracker
 from sam2vss.training.feature_folder import FeatureFolder
 from sam2vss.training.masklet_networks import read_training_data
@@ -341,7 +342,7 @@ def test_help_names_every_option(command):
 
 
 def test_gathered_features_are_those_that_are_read(street):
-    options = train_masklets.FeatureOptions(out=street.root / "nowhere", features=(street.classifier / "features",))
-    found = train_masklets.gather(options, train_masklets.MaskletSettings(), needs_encoder=True, needs_votes=False)
+    options = FeatureOptions(out=street.root / "nowhere", features=(street.classifier / "features",))
+    found = gather(options, MaskletSettings(), needs_encoder=True, needs_votes=False)
     expected = read_training_data([FeatureFolder.open(street.classifier / "features")], [])
     assert found.facts == expected.facts
