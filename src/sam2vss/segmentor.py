@@ -14,7 +14,7 @@ from .errors import LabelError, SettingsError
 from .hub import ModelLocation
 from .interfaces import BaseLabelSource, FeatureEncoder, MaskletNamer, MaskletTracker
 from .pipeline import VoteRule
-from .refiner import Refiner, Source, choose_mode, load_tracker
+from .refiner import Refiner, Source, choose_mode, load_tracker, stored_label_space
 from .sam2.loading import find_sam2
 from .settings import (
     DEFAULT_SAM2,
@@ -98,14 +98,15 @@ def load_classifier_namer(
     from .namers.classifier import ClassifierNamer
 
     weight = 0.0 if combine is None else combine
-    if weight == "learned":
+    if isinstance(weight, str):
+        if weight != "learned":
+            raise SettingsError(f'combine is {weight!r}, expected "learned" or a weight from 0 to 1')
         if classifier.vote_weight is None:
             raise SettingsError(
                 "this classifier was trained without base votes, so it has learned no weight for them: pass a number, "
                 "such as --combine 0.5"
             )
         weight = classifier.vote_weight
-    assert not isinstance(weight, str)
     found = load_shared_encoder(encoder or classifier.encoder_name, tracker, device, dtype)
     return ClassifierNamer(found, classifier, vote, float(weight), min_share)
 
@@ -163,6 +164,30 @@ def check_classes(base: LabelSpace, named: LabelSpace) -> None:
     )
 
 
+def base_label_space(folder: Path, named: LabelSpace, label_set: str | Path | None = None) -> LabelSpace:
+    """Return the classes of stored base labels: those given, the folder's own, else those that masklets are named with.
+
+    Raises:
+        LabelError: If a label set cannot be read.
+        RunError: If the folder belongs to a run whose run.json cannot be read.
+    """
+    try:
+        return stored_label_space(folder, label_set)
+    except SettingsError:
+        if label_set is not None:
+            raise
+        return named
+
+
+def check_savings(follow: FollowSettings) -> None:
+    """Raise `SettingsError` for savings that foresee the vote of base labels, where something else names masklets."""
+    if follow.skip_settled or follow.drop_contained:
+        raise SettingsError(
+            "--skip-settled and --drop-contained drop masklets by the base votes, and here something else names them: "
+            "leave them out, or use --max-masklets"
+        )
+
+
 def classify(
     source: Source,
     *,
@@ -207,6 +232,7 @@ def classify(
 
     if combine is not None and base is None:
         raise SettingsError("combine weighs base votes, and there is no base: pass base=, or leave combine out")
+    check_savings(follow or FollowSettings())
     device = choose_device(device)
     number_format = str(choose_dtype(dtype, device)).removeprefix("torch.")
     masklets, follow = masklets or MaskletSettings(), follow or FollowSettings()
@@ -227,6 +253,10 @@ def classify(
     if base is None:
         yield from refiner.refine(source, VoidLabels(classifier.label_space))
         return
-    if hasattr(base, "label_space"):
-        check_classes(base.label_space, classifier.label_space)
-    yield from refiner.refine(source, base, None if hasattr(base, "labels_for") else classifier.label_space)
+    space = classifier.label_space
+    if isinstance(base, str | Path):
+        space = base_label_space(Path(base), space)
+    elif hasattr(base, "label_space"):
+        space = base.label_space
+    check_classes(space, classifier.label_space)
+    yield from refiner.refine(source, base, space)

@@ -272,6 +272,21 @@ def test_synthetic_clips_are_written_as_a_data_set(command: Command, tmp_path: P
     assert list(content["per_class"]) == list(LABEL_SPACE.names)
 
 
+def test_seeds_can_be_passed_over(command: Command, tmp_path: Path):
+    words = ("synthetic", "--frames", 1, "--size", "40x60")
+    assert command(*words, "--out", tmp_path / "syn", "--first", 3, "--clips", 2).code == 0
+    assert find_dataset(tmp_path / "syn").splits == {"test": tuple(f"synthetic_{seed:06d}" for seed in TEST_SEEDS[3:5])}
+    count = len(TEST_SEEDS)
+    last = command(*words, "--out", tmp_path / "last", "--first", count - 1, "--clips", 1)
+    assert last.code == 0
+    assert find_dataset(tmp_path / "last").splits == {"test": (f"synthetic_{TEST_SEEDS[-1]:06d}",)}
+    for first in (count - 1, -1):
+        answer = command(*words, "--out", tmp_path / "none", "--first", first, "--clips", 2)
+        assert answer.code == 2
+        assert f"--first {first} is out of range: split test has {count} clips, 2 are asked" in answer.text
+    assert not (tmp_path / "none").exists()
+
+
 def test_a_folder_in_use_is_kept(command: Command, tmp_path: Path):
     words = ("synthetic", "--clips", 1, "--frames", 1, "--size", "40x60", "--out")
     out, other = tmp_path / "syn", tmp_path / "other"

@@ -113,6 +113,9 @@ def _entropy(shares: np.ndarray) -> np.ndarray:
 class MaskletFusion(SavedNetwork):
     """Decides a masklet's class from base votes and, if made so, from pooled features; or leaves the base labels.
 
+    Untrained it is the majority vote, which leaves the base labels where no class has 22 % of the votes. Without
+    features it chooses among the classes that have votes; where there are none, base labels stay.
+
     Args:
         label_set: `LabelSpace.to_dict()` of the classes it was trained on; it is bound to them if it uses features.
         encoder: Encoder of the features, see `MaskletClassifier`; None: no features, any label set.
@@ -179,8 +182,9 @@ class MaskletFusion(SavedNetwork):
                 nn.Dropout(dropout),
                 nn.Linear(2 * hidden, self.label_space.num_classes + 1),
             )
-        for parameter in self.judge[-1].parameters():  # begins as the majority vote
-            nn.init.zeros_(parameter)
+        lasts = [self.judge[-1], self.keep[-1]] + ([] if self.name is None else [self.name[-1]])
+        for parameter in (parameter for layer in lasts for parameter in layer.parameters()):
+            nn.init.zeros_(parameter)  # begins as the majority vote
 
     @property
     def is_bound(self) -> bool:
@@ -206,6 +210,8 @@ class MaskletFusion(SavedNetwork):
             logits, keep = logits + named[:, :-1], keep + named[:, -1]
         if not self.may_keep:
             keep = torch.full_like(keep, _NEVER)
+        if self.name is None:
+            keep = keep.masked_fill((votes[..., 0] <= 0).all(dim=1), 0.0)  # there is nothing to choose from
         return torch.cat([logits, keep[:, None]], dim=1)
 
     def to_tensors(self, evidence: Evidence) -> tuple[Tensor, Tensor, Tensor]:

@@ -141,7 +141,7 @@ def _call(arguments: Sequence[str]) -> int:
 
 def _way_on(arguments: Sequence[str]) -> str:
     """Say how to go on after an interruption."""
-    if {"refine", "classify", "bench", "ablate"} & set(arguments):
+    if {"refine", "classify", "bench", "ablate", "classifier", "fusion"} & set(arguments):
         return "what is finished is kept; go on with the same command and --resume"
     if "train" in arguments:
         return "the same command goes on from the last checkpoint"

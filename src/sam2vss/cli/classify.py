@@ -221,18 +221,15 @@ def _load_base(
     base: str | None, labels: Path | None, label_set: Path | None, space: "LabelSpace", device: str, dtype: str
 ) -> tuple["BaseLabelSource", dict[str, str]]:
     """Load what fills the pixels outside all masklets, after making sure that it speaks of the same classes."""
-    from ..refiner import stored_label_space
     from ..segmenters import StoredLabels
     from ..segmenters.void import VoidLabels
-    from ..segmentor import check_classes
+    from ..segmentor import base_label_space, check_classes
 
     if base is None:
         return VoidLabels(space), {}
     if labels is None:
         source, weights = load_base(None, base, None, device, dtype, VoteSettings())
     else:
-        own = (labels / "label_set.json", labels.parent / "label_set.json", labels.parent / "run.json")
-        given = label_set if label_set is not None or any(file.is_file() for file in own) else space
-        source, weights = StoredLabels(labels, stored_label_space(labels, given)), {}
+        source, weights = StoredLabels(labels, base_label_space(labels, space, label_set)), {}
     check_classes(source.label_space, space)
     return source, weights

@@ -134,6 +134,7 @@ def run_masklets(
     """Check the options, find masklets, name them, paint them, and say what was done."""
     from ..media import find_clips
     from ..refiner import choose_mode, parse_image_size
+    from ..segmentor import check_savings
     from ..trackers.stored import StoredMasklets
 
     started = time.monotonic()
@@ -160,6 +161,8 @@ def run_masklets(
         )
     mode = choose_mode(engine.mode, options.device, sam2)
     check_follow(follow, masklets, kind, mode)
+    if naming.namer is not None:
+        check_savings(follow)
     if stored:
         StoredMasklets(Path(stored))  # raises where there are none
     if options.dry_run:

@@ -1,124 +1,18 @@
 """`sam2vss train classifier` and `sam2vss train fusion`."""
 
+import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import Annotated, Any, Literal
 
 from cyclopts import Parameter
 
 from ..errors import SettingsError
-from ..settings import (
-    DEFAULT_SAM2,
-    FollowSettings,
-    FrameWeighting,
-    HeadName,
-    MaskletSettings,
-    Mode,
-    PoolingPart,
-    VoteScope,
-    VoteSettings,
-)
+from ..settings import FrameWeighting, HeadName, MaskletSettings, VoteScope
 from .exit_codes import EXIT_DONE
 from .options import Flag
-
-if TYPE_CHECKING:
-    from ..training.feature_folder import FeatureFolder
-    from ..training.masklet_networks import TrainingData
-
-Several = Annotated[tuple[str, ...], Parameter(consume_multiple=True, negative="")]
-Folders = Annotated[tuple[Path, ...], Parameter(consume_multiple=True, negative="")]
-Parts = Annotated[tuple[PoolingPart, ...], Parameter(consume_multiple=True, negative="")]
-
-
-@dataclass(frozen=True, kw_only=True)
-class FeatureOptions:
-    """Where the features to train on come from.
-
-    Parameters
-    ----------
-    out
-        Folder for the network (config.json, model.safetensors, model card), metrics.jsonl, TensorBoard events and
-        features.
-    data
-        Data set with pictures and truth: VSPW, VIPSeg, or a folder in such a layout.
-    val_data
-        Data set of validation clips, which decide when training stops; default: a part of --data.
-    features
-        Features made by earlier calls (OUT/features), in place of --data or besides it.
-    val_features
-        The same for validation (OUT/val-features).
-    split
-        List of training clips; default: train where there is one, else all clips.
-    only
-        Take only these training clips.
-    val_split
-        List of validation clips; default: val where there is one, else all clips.
-    val_only
-        Take only these validation clips.
-    val_share
-        Share of the training clips (of fewer than ten: of each clip's last windows) held out without validation data.
-    label_set
-        Names and ids of the truth: vspw, vipseg or a label_set.json; default: those of DATA.
-    encoder
-        sam2:ID[/LEVELS], segmenter:ID[/LEVELS] or backbone:ID[/LEVELS], see the README; levels are joined by "+".
-    pool
-        What is pooled over a mask: mean is Eq. 3 of the paper, max and ring (its surroundings) are ours.
-    tokens
-        Cells per mask that are kept one by one, for --use-tokens.
-    labels
-        Base labels of the training clips: a folder of label PNGs.
-    val_labels
-        The same of the validation clips, if they lie elsewhere.
-    segmenter
-        Base labels by a model: alias, hub id or local folder.
-    tracker
-        Where masklets come from: sam2, superpixel, or stored:DIR.
-    val_tracker
-        The same for the validation clips, if it is another.
-    sam2
-        SAM 2 weights: alias, hub id, local folder, Meta's .pt file, or "nano".
-    mode
-        How masklets are followed: auto, exact, fast or prompt.
-    image_size
-        Size that frames are stretched to before SAM 2, a side or WIDTHxHEIGHT.
-    device
-        auto, cpu, cuda, cuda:1, mps; training itself runs on the CPU.
-    dtype
-        Number format of SAM 2 and the encoder.
-    resume
-        Go on with features that were begun.
-    overwrite
-        Replace the network in --out; features are kept.
-    """
-
-    out: Path
-    data: Path | None = None
-    val_data: Path | None = None
-    features: Folders = ()
-    val_features: Folders = ()
-    split: str | None = None
-    only: Several = ()
-    val_split: str | None = None
-    val_only: Several = ()
-    val_share: float = 0.1
-    label_set: str | None = None
-    encoder: str | None = None
-    pool: Parts = ("mean",)
-    tokens: int = 0
-    labels: Path | None = None
-    val_labels: Path | None = None
-    segmenter: str | None = None
-    tracker: str = "sam2"
-    val_tracker: str | None = None
-    sam2: str = DEFAULT_SAM2
-    mode: Mode = "auto"
-    image_size: str | None = None
-    device: str = "auto"
-    dtype: Literal["auto", "fastest", "float32", "bfloat16", "float16"] = "auto"
-    resume: Flag = False
-    overwrite: Flag = False
+from .training_features import FeatureOptions, Several, gather
 
 
 def classifier(
@@ -186,14 +80,14 @@ def classifier(
         levels=levels,
         uses_tokens=use_tokens,
         uses_shape=use_shape,
-        hidden=hidden,
-        dropout=dropout,
+        hidden=_at_least(1, "--hidden", hidden),
+        dropout=_fraction("--dropout", dropout),
         purity=_fraction("--purity", purity),
         balance=balance,
-        epochs=_positive("--epochs", epochs),
-        patience=_positive("--patience", patience),
-        rate=rate,
-        seed=seed,
+        epochs=_at_least(1, "--epochs", epochs),
+        patience=_at_least(1, "--patience", patience),
+        rate=_positive("--rate", rate),
+        seed=_at_least(0, "--seed", seed),
     )
     if use_tokens and not options.tokens and not options.features:
         raise SettingsError("--use-tokens pools single cells, and none are kept: pass --tokens 16")
@@ -266,14 +160,14 @@ def fusion(
         parts=options.pool,
         levels=levels,
         may_keep=keep,
-        hidden=hidden,
-        dropout=dropout,
-        spans=spans,
+        hidden=_at_least(1, "--hidden", hidden),
+        dropout=_fraction("--dropout", dropout),
+        spans=_at_least(0, "--spans", spans),
         blends=_fraction("--blends", blends),
-        epochs=_positive("--epochs", epochs),
-        patience=_positive("--patience", patience),
-        rate=rate,
-        seed=seed,
+        epochs=_at_least(1, "--epochs", epochs),
+        patience=_at_least(1, "--patience", patience),
+        rate=_positive("--rate", rate),
+        seed=_at_least(0, "--seed", seed),
     )
     data = gather(options, masklets, needs_encoder=use_features, needs_votes=True)
     with _passes(recipe.epochs) as say:
@@ -288,112 +182,6 @@ def fusion(
     ]
     _print_end(rows, options.out)
     return EXIT_DONE
-
-
-def gather(
-    options: FeatureOptions, masklets: MaskletSettings, needs_encoder: bool, needs_votes: bool
-) -> "TrainingData":
-    """Make the features that are asked for, or go on with them, and read all."""
-    from ..training.feature_folder import FeatureFolder
-    from ..training.masklet_networks import check_place, read_training_data
-
-    check_place(options.out, options.overwrite)
-    if not 0 < options.val_share < 1:
-        raise SettingsError(f"--val-share is {options.val_share}, expected more than 0 and less than 1")
-    if options.data is None and not options.features:
-        raise SettingsError("there is nothing to train on: pass --data ROOT, or --features DIR of an earlier call")
-    if options.data is not None and needs_encoder and options.encoder is None:
-        raise SettingsError("features need an encoder: pass --encoder sam2:nano, or another one (see --help)")
-    if options.labels is not None and options.segmenter is not None:
-        raise SettingsError("--labels and --segmenter both give base labels: pass one of them")
-    makes = options.data is not None or options.val_data is not None
-    if needs_votes and makes and options.labels is None and options.segmenter is None:
-        raise SettingsError("a fusion weighs base votes: pass --labels DIR or --segmenter ID")
-    folders = [FeatureFolder.open(path) for path in options.features]
-    held = [FeatureFolder.open(path) for path in options.val_features]
-    if options.data is not None:
-        split = options.split or _default_split(options.data, "train", options.only, options.label_set)
-        place = options.out / "features"
-        folders.append(_make(options, masklets, options.data, split, options.only, place))
-    if options.val_data is not None:
-        validation = replace(
-            options,
-            labels=options.val_labels or options.labels,
-            tracker=options.val_tracker or options.tracker,
-        )
-        place = options.out / "val-features"
-        held.append(_make(validation, masklets, options.val_data, options.val_split, options.val_only, place))
-    return read_training_data(folders, held, options.val_share)
-
-
-def _default_split(root: Path, name: str, only: tuple[str, ...], label_set: str | None) -> str | None:
-    """Return the list of training clips where the data set has one and no clips are named."""
-    from ..datasets.catalogue import find_dataset
-
-    return name if not only and name in find_dataset(root, _label_space(label_set)).splits else None
-
-
-def _label_space(label_set: str | None) -> Any:
-    from ..datasets.label_sets import find_label_space
-
-    return None if label_set is None else find_label_space(label_set)
-
-
-def _make(
-    options: FeatureOptions,
-    masklets: MaskletSettings,
-    root: Path,
-    split: str | None,
-    only: tuple[str, ...],
-    place: Path,
-) -> "FeatureFolder":
-    """Make the features of a data set, or go on with them."""
-    from ..console import RunBars, stderr
-    from ..dataset_clips import find_dataset_clips
-    from ..devices import choose_device, choose_dtype
-    from ..pipeline import check_clips
-    from ..pooling import Pooling
-    from ..refiner import parse_image_size
-    from ..segmentor import load_shared_encoder
-    from ..training.feature_folder import FeatureMaker, make_features
-    from .masklet_run import load_masklet_source
-    from .refine import load_base
-
-    data = find_dataset_clips(root, split, only, _label_space(options.label_set))
-    device = choose_device(options.device)
-    dtype = str(choose_dtype(options.dtype, device)).removeprefix("torch.")
-    base = None
-    weights: dict[str, str] = {}
-    if options.labels is not None or options.segmenter is not None:
-        base, weights = load_base(options.labels, options.segmenter, None, device, dtype, VoteSettings())
-        check_clips(data.clips, base)
-    bars = RunBars()
-    tracker, tracker_weights = load_masklet_source(
-        options.tracker,
-        options.sam2,
-        masklets,
-        FollowSettings(),
-        options.mode,
-        parse_image_size(options.image_size),
-        device,
-        dtype,
-        bars,
-    )
-    encoder = None if options.encoder is None else load_shared_encoder(options.encoder, tracker, device, dtype)
-    source = {
-        "tracker": options.tracker,
-        "sam2": options.sam2 if options.tracker == "sam2" else None,
-        "mode": options.mode,
-        "image_size": options.image_size,
-        "masklets": masklets.model_dump(),
-        "labels": None if options.labels is None else str(options.labels.resolve()),
-        "segmenter": options.segmenter,
-        "weights": {**weights, **tracker_weights},
-    }
-    maker = FeatureMaker(tracker, encoder, Pooling(options.pool, options.tokens), masklets.window, base, source)
-    stderr.print(f"features of {data.title}: {len(data.clips)} clips, {data.num_frames} frames", highlight=False)
-    with bars:
-        return make_features(place, data, maker, options.resume, bars)
 
 
 @contextmanager
@@ -441,7 +229,13 @@ def _fraction(option: str, value: float) -> float:
     return value
 
 
-def _positive(option: str, value: int) -> int:
-    if value < 1:
-        raise SettingsError(f"{option} is {value}, expected at least 1")
+def _at_least(least: int, option: str, value: int) -> int:
+    if value < least:
+        raise SettingsError(f"{option} is {value}, expected at least {least}")
+    return value
+
+
+def _positive(option: str, value: float) -> float:
+    if not 0 < value < math.inf:
+        raise SettingsError(f"{option} is {value}, expected a positive number")
     return value

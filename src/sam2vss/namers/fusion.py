@@ -49,8 +49,6 @@ class FusionNamer:
         classes = np.full(masklets.num_masklets, ABSTAINED)
         confidence = np.zeros(masklets.num_masklets)
         decisions = probabilities.argmax(axis=1)
-        if not self.network.is_bound:  # without votes it has nothing to choose from
-            decisions[~evidence.votes[..., 0].any(axis=1)] = num_classes
         classes[evidence.masklets] = np.where(decisions == num_classes, ABSTAINED, decisions)
         confidence[evidence.masklets] = probabilities.max(axis=1, initial=0)
         frame_classes = np.broadcast_to(classes, known.areas.shape).copy()

@@ -216,6 +216,8 @@ def train_classifier(
     """
     if folder.encoder is None:
         raise SettingsError(f"{folder.path} holds no features of an encoder: make them with --encoder")
+    if recipe.uses_tokens and not folder.pooling.tokens:
+        raise SettingsError(f"{folder.path} holds no single cells for --use-tokens: make the features with --tokens 16")
     lessons = make_lessons(train, recipe.scope, recipe.weighting)
     held = make_lessons(validation, recipe.scope, recipe.weighting)
     targets = lessons.targets(recipe.purity)

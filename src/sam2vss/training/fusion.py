@@ -23,6 +23,7 @@ from ..settings import PoolingPart
 from .feature_folder import FeatureFolder
 from .metrics_log import MetricsLog
 
+SMALLEST_UNION = 1000  # ours: a class of fewer pixels than this part of all would decide on everything
 Windows = Sequence[tuple[MaskletFeatures, MaskletTruth]]
 
 
@@ -103,8 +104,9 @@ def _counts(parts: Sequence[Evidence], truths: Sequence[MaskletTruth]) -> list[n
 
 
 def majority_decisions(cases: Cases) -> np.ndarray:
-    """Return the class with most votes, int64 (M,), as the plain vote decides."""
-    classes: np.ndarray = cases.evidence.votes[..., 0].argmax(axis=1)
+    """Return the class with most votes, int64 (M,), as the plain vote decides; C where there are no votes."""
+    shares = cases.evidence.votes[..., 0]
+    classes: np.ndarray = np.where(shares.any(axis=1), shares.argmax(axis=1), shares.shape[1])
     return classes
 
 
@@ -120,8 +122,8 @@ def decision_values(cases: Cases, decisions: np.ndarray) -> np.ndarray:
 
     To first order a pixel that is named c raises the mean IoU by 1 / U_c if it is right and lowers it by IoU_c / U_c
     if it is wrong, where IoU_c and the union U_c are those under the given decisions, int64 (M,). A class that is never
-    hit would cost nothing; a wrong pixel costs at least the mean IoU / U_c. Scaled so that the best decision is worth 1
-    more than the worst on average.
+    hit would cost nothing; a wrong pixel costs at least the mean IoU / U_c, and U_c is at least a thousandth of all
+    pixels. Scaled so that the best decision is worth 1 more than the worst on average.
 
     Source: ours.
     """
@@ -129,7 +131,7 @@ def decision_values(cases: Cases, decisions: np.ndarray) -> np.ndarray:
     union = true + named - hits
     iou = hits / np.maximum(union, 1)
     iou = np.maximum(iou, iou[true > 0].mean() if (true > 0).any() else 0.0)
-    worth = np.where(union > 0, 1 / np.maximum(union, 1), 1 / max(1, int(true.sum())))
+    worth = 1 / np.maximum(union, max(1, int(true.sum()) // SMALLEST_UNION))
     pixels = cases.painted.sum(axis=1, keepdims=True)
     paint = (cases.painted - iou * (pixels - cases.painted)) * worth
     keep = ((cases.kept - iou * (cases.base - cases.kept)) * worth).sum(axis=1)
@@ -205,15 +207,17 @@ def train_fusion(
         say: Told the numbers of every pass.
 
     Raises:
-        SettingsError: If there are no votes, no masklets, or no features where they are asked for.
+        SettingsError: If there are no votes, no masklets, no truth, or no features where they are asked for, or the
+            loss grows beyond all numbers.
     """
     if any(known.votes is None for known, _ in (*train, *validation)):
         raise SettingsError("a fusion weighs base votes: make the features with --labels or --segmenter")
     if recipe.uses_features and folder.encoder is None:
         raise SettingsError(f"{folder.path} holds no features of an encoder: make them with --encoder")
-    held = make_cases(validation)
-    rng = np.random.default_rng(recipe.seed)
-    blended = [mixed for window in validation if (mixed := blend(window, recipe.blends, rng)) is not None]
+    lessons, held = make_cases(train), make_cases(validation)
+    _check_truth("training", lessons)
+    _check_truth("validation", held)
+    judges = [held, *_blended(validation, recipe)]
     out.mkdir(parents=True, exist_ok=True)
     with torch.random.fork_rng(devices=[]), MetricsLog(out, say) as log:
         torch.manual_seed(recipe.seed)
@@ -226,9 +230,10 @@ def train_fusion(
             hidden=recipe.hidden,
             dropout=recipe.dropout,
             may_keep=recipe.may_keep,
-            known_classes=_known_classes(train) if recipe.uses_features else (),
+            known_classes=_known_classes(lessons) if recipe.uses_features else (),
         )
-        best, epochs = _train(network, train, [held, *([make_cases(blended)] if blended else [])], recipe, log)
+        network.fit_scale(lessons.evidence.features)
+        best, epochs = _train(network, train, judges, recipe, log)
     decisions = best.predict(held.evidence).argmax(axis=1)
     num_classes = held.painted.shape[1]
     return TrainedFusion(
@@ -241,9 +246,26 @@ def train_fusion(
     )
 
 
-def _known_classes(windows: Windows) -> list[int]:
+def _check_truth(kind: str, cases: Cases) -> None:
+    """Raise `SettingsError` if no visible pixel of any masklet has a true class."""
+    if not cases.painted.any():
+        raise SettingsError(
+            f"not one of {len(cases.painted)} {kind} masklets shows a pixel with a true class, so there is nothing to "
+            "decide by: take clips that have truth"
+        )
+
+
+def _blended(windows: Windows, recipe: FusionRecipe) -> list[Cases]:
+    """Return bad masklets made of the windows' as one set of cases; none where there are none, or none has truth."""
+    rng = np.random.default_rng(recipe.seed)
+    blends = [mixed for window in windows if (mixed := blend(window, recipe.blends, rng)) is not None]
+    cases = [make_cases(blends)] if blends else []
+    return [part for part in cases if part.painted.any()]
+
+
+def _known_classes(lessons: Cases) -> list[int]:
     """Return the classes that are most of some masklet's visible pixels."""
-    painted = make_cases(windows).painted
+    painted = lessons.painted
     return [int(label) for label in np.unique(painted[painted.any(axis=1)].argmax(axis=1))]
 
 
@@ -252,7 +274,6 @@ def _train(
 ) -> tuple[MaskletFusion, int]:
     """Run the passes; return the network of the best one and their number."""
     rng = np.random.default_rng(recipe.seed)
-    network.fit_scale(make_cases(train).evidence.features)
     optimiser = torch.optim.AdamW(network.parameters(), lr=recipe.rate, weight_decay=recipe.decay)
     best, best_score, best_epoch, epoch = network, -1.0, 0, 0
     for epoch in range(1, recipe.epochs + 1):
@@ -266,6 +287,10 @@ def _train(
         losses = []
         for rows in torch.from_numpy(rng.permutation(len(values))).split(recipe.batch):
             loss = _regret(network(*(part[rows] for part in inputs)), values[rows])
+            if not torch.isfinite(loss):
+                raise SettingsError(
+                    f"the loss is {loss.item()} in pass {epoch}: lower the learning rate, {recipe.rate}"
+                )
             optimiser.zero_grad(set_to_none=True)
             loss.backward()
             optimiser.step()

@@ -1,5 +1,6 @@
 """From a data set to a saved network that names masklets: features, training, model card. What `train` does."""
 
+import json
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -9,7 +10,7 @@ import numpy as np
 
 from ..classifiers.saving import SavedNetwork
 from ..errors import RunError, SettingsError
-from ..files import discard, publish, temporary_name
+from ..files import discard, publish, temporary_name, write_error
 from ..masklet_features import MaskletFeatures, MaskletTruth
 from .classifier import (
     ClassifierRecipe,
@@ -58,8 +59,8 @@ def read_training_data(
         raise SettingsError("there is nothing to train on: pass --data or --features")
     first = folders[0]
     for other in (*folders[1:], *validation):
-        keys = ("encoder", "pooling")
-        differing = [key for key in keys if other.info[key] != first.info[key]]
+        differing = [] if _features_of(other) == _features_of(first) else ["encoder"]
+        differing += [] if other.info["pooling"] == first.info["pooling"] else ["pooling"]
         differing += [] if other.label_space.names == first.label_space.names else ["classes"]
         if differing:
             raise RunError(f"{first.path} and {other.path} differ in {', '.join(differing)}: they cannot be mixed")
@@ -79,26 +80,41 @@ def read_training_data(
     return TrainingData(first, train, held, facts)
 
 
+def _features_of(folder: FeatureFolder) -> dict[str, Any] | None:
+    """Return what tells features apart; the name does not: weights at two places have equal fingerprints."""
+    return None if folder.encoder is None else {key: folder.encoder[key] for key in folder.encoder if key != "name"}
+
+
 def _source(folder: FeatureFolder) -> str:
     """Say in words where masklets and base labels come from, without the paths of this machine."""
     source = folder.info["source"]
-    return ", ".join(
-        f"{key} {value.rstrip('/').rsplit('/', 1)[-1]}"
-        for key, value in source.items()
-        if isinstance(value, str) and value
-    )
+    names = ("tracker", "sam2", "mode", "image_size", "segmenter", "labels")
+    shown = {name: str(source[name]).rstrip("/").rsplit("/", 1)[-1] for name in names if source.get(name)}
+    return ", ".join(f"{name} {value}" for name, value in shown.items())
 
 
 def check_place(out: Path, overwrite: bool) -> None:
-    """Refuse a folder that holds a network already, unless it shall be replaced.
+    """Refuse a folder that holds a network already, unless it is one of ours and shall be replaced.
 
     Raises:
         RunError: If it does, or `out` is a file.
     """
     if out.exists() and not out.is_dir():
         raise RunError(f"{out} is a file, expected a folder to write into; choose another --out")
-    if (out / "config.json").is_file() and not overwrite:
+    if not (out / "config.json").is_file():
+        return
+    if not _is_ours(out / "config.json"):
+        raise RunError(f"{out} holds another model, which stays: choose another --out")
+    if not overwrite:
         raise RunError(f"{out} already holds a network: replace it with --overwrite, or choose another --out")
+
+
+def _is_ours(config: Path) -> bool:
+    try:
+        content = json.loads(config.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    return isinstance(content, dict) and str(content.get("format", "")).startswith("sam2vss masklet")
 
 
 def make_classifier(
@@ -146,12 +162,19 @@ def make_fusion(data: TrainingData, recipe: FusionRecipe, out: Path, say: Say | 
 
 
 def save_network(network: SavedNetwork, out: Path) -> None:
-    """Save a network so that its files are there whole or not at all; config.json, which says so, comes last."""
+    """Save a network so that its files are there whole or not at all; config.json, which says so, comes last.
+
+    Raises:
+        MediaError: If the folder cannot be written.
+    """
     place = temporary_name(out / "network")
     try:
         network.save_pretrained(place)  # type: ignore[operator] # the hub library has no types
+        discard(out / "config.json")  # an earlier network's, which must not be left with new weights
         for name in ("model.safetensors", "README.md", "config.json"):
             publish(place / name, out / name)
+    except OSError as error:
+        raise write_error(out, error) from error
     finally:
         for file in place.iterdir() if place.is_dir() else ():
             discard(file)
