@@ -82,17 +82,20 @@ def test_a_class_that_is_true_nowhere_does_not_count_itself():
     assert math.isnan(decided_miou(np.array([0]), cases_of(0 * PAINTED[:1], BASE[:1], KEPT[:1])))
 
 
-def test_what_decisions_are_worth():
+@pytest.mark.parametrize("is_cautious", [False, True])
+def test_what_decisions_are_worth(is_cautious):
     decisions = np.array([0, 3, 2])
     # unions 17, 11, 10; IoU 14/17, 3/11, 1/2
     iou, union = np.array([14 / 17, 3 / 11, 1 / 2]), np.array([17, 11, 10])
+    if is_cautious:  # wrong pixels cost at least the mean IoU
+        iou = np.maximum(iou, iou.mean())
     expected = np.zeros((3, 4))
     for i in range(3):
         for c in range(3):
             right = PAINTED[i, c]
             expected[i, c] = (right - iou[c] * (10 - right)) / union[c]
             expected[i, 3] += (KEPT[i, c] - iou[c] * (BASE[i, c] - KEPT[i, c])) / union[c]
-    found = decision_values(cases_of(), decisions)
+    found = decision_values(cases_of(), decisions, is_cautious)
     scale = np.mean([row.max() - row.min() for row in expected])
     np.testing.assert_allclose(found, expected / scale, rtol=1e-12)
     assert found[0, 0] * scale == pytest.approx(10 / 17)  # painting the first masklet right
@@ -113,7 +116,7 @@ def test_the_worth_of_a_decision_is_what_it_does_to_the_miou():
             np.concatenate([base, np.array([[4, 2, 1]]) * size]),
             np.concatenate([kept, np.array([[3, 1, 0]]) * size]),
         )
-        values = decision_values(cases, decisions)
+        values = decision_values(cases, decisions, is_cautious=False)
         scale = _scale_of(cases, decisions)
         changes = []
         for decision in range(4):

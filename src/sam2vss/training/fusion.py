@@ -117,21 +117,24 @@ def best_decisions(cases: Cases) -> np.ndarray:
     return decisions
 
 
-def decision_values(cases: Cases, decisions: np.ndarray) -> np.ndarray:
+def decision_values(cases: Cases, decisions: np.ndarray, is_cautious: bool = True) -> np.ndarray:
     """Return what each decision is worth, float64 (M, C + 1): painting class c, or (last) leaving the base labels.
 
     To first order a pixel that is named c raises the mean IoU by 1 / U_c if it is right and lowers it by IoU_c / U_c
-    if it is wrong, where IoU_c and the union U_c are those under the given decisions, int64 (M,). A class that is never
-    hit would cost nothing; a wrong pixel costs at least the mean IoU / U_c, and U_c is at least a thousandth of all
-    pixels. Scaled so that the best decision is worth 1 more than the worst on average.
+    if it is wrong, where IoU_c and the union U_c are those under the given decisions, int64 (M,). Painting a class that
+    is never hit would cost nothing, though it may be hit outside all masklets; so, unless `is_cautious` is False, a wrong
+    pixel costs at least the mean IoU / U_c, and U_c is at least a thousandth of all pixels. Scaled so that the best
+    decision is worth 1 more than the worst on average.
 
     Source: ours.
     """
     hits, true, named = _count_pixels(decisions, cases)
     union = true + named - hits
     iou = hits / np.maximum(union, 1)
-    iou = np.maximum(iou, iou[true > 0].mean() if (true > 0).any() else 0.0)
-    worth = 1 / np.maximum(union, max(1, int(true.sum()) // SMALLEST_UNION))
+    if is_cautious:
+        iou = np.maximum(iou, iou[true > 0].mean() if (true > 0).any() else 0.0)
+    smallest = int(true.sum()) // SMALLEST_UNION if is_cautious else 1
+    worth = 1 / np.maximum(union, max(1, smallest))
     pixels = cases.painted.sum(axis=1, keepdims=True)
     paint = (cases.painted - iou * (pixels - cases.painted)) * worth
     keep = ((cases.kept - iou * (cases.base - cases.kept)) * worth).sum(axis=1)
