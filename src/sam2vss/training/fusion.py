@@ -122,9 +122,9 @@ def decision_values(cases: Cases, decisions: np.ndarray, is_cautious: bool = Tru
 
     To first order a pixel that is named c raises the mean IoU by 1 / U_c if it is right and lowers it by IoU_c / U_c
     if it is wrong, where IoU_c and the union U_c are those under the given decisions, int64 (M,). Painting a class that
-    is never hit would cost nothing, though it may be hit outside all masklets; so, unless `is_cautious` is False, a wrong
-    pixel costs at least the mean IoU / U_c, and U_c is at least a thousandth of all pixels. Scaled so that the best
-    decision is worth 1 more than the worst on average.
+    is never hit would cost nothing, though it may be hit outside all masklets; so, unless `is_cautious` is False, a
+    wrong pixel costs at least the mean IoU / U_c, and U_c is at least a thousandth of all pixels. Scaled so that the
+    best decision is worth 1 more than the worst on average.
 
     Source: ours.
     """
