@@ -102,9 +102,8 @@ superpixels() {  # NUMBER NAME SCORED-CLIP TRAINING-CLIPS...: the same on superp
     train classifier "$place/sam" $stored --encoder sam2:nano/low
     train classifier "$place/segformer-stage4" $stored --encoder "segmenter:$model/stage4"
     train classifier "$place/segformer-fused" $stored --encoder "segmenter:$model/fused"
-    train classifier "$place/context" --features "$place/sam/features" --head context --use-shape
     local rows=("superpixel=$place/m-clip") net base="--base $place/m-clip/base"
-    for net in sam segformer-stage4 segformer-fused context; do
+    for net in sam segformer-stage4 segformer-fused; do
         once "$place/rows/I-$net" classify "$root/data/$clip" --classifier "$place/$net" --tracker "stored:$place/m-clip"
         once "$place/rows/I-$net-half" classify "$root/data/$clip" --classifier "$place/$net" $base --combine 0.5 \
             --tracker "stored:$place/m-clip"
