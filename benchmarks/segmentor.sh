@@ -118,9 +118,9 @@ board() {  # NUMBER NAME BASE=FOLDER ROWS...: all rows against the first one, st
     "$bin/python" benchmarks/store_board.py "$runs/$name" "docs/results/$number-$name.json"
 }
 
-[[ -e $runs/rows/SAM2-segformer-nano ]] || ln -s "$(realpath "$runs/m-test")" "$runs/rows/SAM2-segformer-nano"
-board 81 segmentor-base segformer-nano="$runs/m-test/base" SAM2-segformer-nano I-SegFormer I-SegFormer_base \
+[[ -e $runs/rows/majority ]] || ln -s "$(realpath "$runs/m-test")" "$runs/rows/majority"
+board 81 segmentor-base segformer-nano="$runs/m-test/base" majority I-SegFormer I-SegFormer_base \
     I-SegFormer-fused I-SegFormer-fused_base I-SAM2 I-SAM2_base I-SAM2_base-combined I-SAM2_base-half
 board 83 segmentor-steps I-SAM2_base="$runs/rows/I-SAM2_base" linear_base window-vote_base window_base window-quality_base \
     levels_base max_base ring_base attention_base context_base context-window_base all_base
-board 85 segmentor-fusion SAM2-segformer-nano="$runs/m-test" fusion-any fusion-paint fusion
+board 85 segmentor-fusion majority="$runs/m-test" fusion-any fusion-paint fusion
