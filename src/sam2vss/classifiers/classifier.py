@@ -13,11 +13,12 @@ from torch import Tensor, nn
 
 from ..errors import SettingsError, ShapeError
 from ..interfaces import FeatureEncoder
+from ..masklet_features import MaskletFeatures
 from ..pooling import Pooling
 from ..settings import FrameWeighting, HeadName, PoolingPart, VoteScope
 from ..types import LabelSpace
 from .heads import NUM_HEADS, AttentionPool, ContextHead, FeatureScale, PlainHead
-from .samples import SHAPE_NAMES, Samples, feature_columns
+from .samples import SHAPE_NAMES, Samples, feature_columns, make_samples
 from .saving import SavedNetwork, card_head, card_table
 
 _NEVER = -1e4  # logit of a class that no training masklet had
@@ -137,6 +138,23 @@ class MaskletClassifier(SavedNetwork):
         self.eval()  # dropout is for training only
         logits = self(*self.to_tensors(samples))
         return logits.double().softmax(dim=1).cpu().numpy()  # type: ignore[no-any-return]
+
+    def predict_frames(self, known: MaskletFeatures) -> np.ndarray:
+        """Return the class probabilities of every mask, float64 (L, N, C); errors as of `predict`."""
+        samples = make_samples(known, self.scope, self.weighting)
+        return self.by_frame(self.predict(samples), samples, known)
+
+    def by_frame(self, rows: np.ndarray, samples: Samples, known: MaskletFeatures) -> np.ndarray:
+        """Give rows (M, C) of samples to the masks that they are of, float64 (L, N, C); zeros where there is no mask.
+
+        With scope "window" a masklet's row stands in all its frames.
+        """
+        placed = np.zeros((*known.areas.shape, rows.shape[1]))
+        if self.scope == "frame":
+            placed[samples.frames, samples.masklets] = rows
+        else:
+            placed[:, samples.masklets] = rows * known.is_visible[:, samples.masklets, None]
+        return placed
 
     def check_samples(self, samples: Samples) -> None:
         """Raise `ShapeError` unless features, and tokens where they are used, have the expected sizes."""

@@ -6,7 +6,7 @@ same weights for every class, so without features it serves any label set.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -19,6 +19,7 @@ from ..masklet_features import MaskletFeatures
 from ..pooling import Pooling
 from ..settings import PoolingPart
 from ..types import LabelSpace
+from .classifier import MaskletClassifier
 from .heads import FeatureScale
 from .samples import SHAPE_NAMES, feature_columns, frame_weights, make_samples
 from .saving import SavedNetwork, card_head, card_table
@@ -26,7 +27,7 @@ from .saving import SavedNetwork, card_head, card_table
 EVIDENCE_NAMES = ("share", "log share", "share of probability", "share of frames", "margin")
 SIGN_NAMES = ("entropy", "largest share", "second share", "entropy in frames", "classes", "log votes")
 _SMALL = 1e-3  # share of votes that stands for none in a logarithm
-_NEVER = -1e4
+IMPOSSIBLE = -1e4  # logit of a decision that the network cannot take
 
 
 @dataclass(frozen=True, eq=False)
@@ -110,6 +111,12 @@ def _entropy(shares: np.ndarray) -> np.ndarray:
     return entropy
 
 
+def hear_classifier(classifier: MaskletClassifier, known: MaskletFeatures) -> MaskletFeatures:
+    """Put a classifier's probabilities, float32 (L, N, C), in the place of the features that it looks at."""
+    opinions = classifier.predict_frames(known).astype(np.float32)
+    return replace(known, features=opinions, tokens=known.tokens[..., :0, :0])
+
+
 class MaskletFusion(SavedNetwork):
     """Decides a masklet's class from base votes and, if made so, from pooled features; or leaves the base labels.
 
@@ -118,6 +125,8 @@ class MaskletFusion(SavedNetwork):
 
     Args:
         label_set: `LabelSpace.to_dict()` of the classes it was trained on; it is bound to them if it uses features.
+        classifier: config.json of a `MaskletClassifier` that it hears, in place of features; its weights become part of
+            the fusion. None: it hears none.
         encoder: Encoder of the features, see `MaskletClassifier`; None: no features, any label set.
         stored_parts: Parts in the features that come in.
         parts: Those of them that are used.
@@ -136,6 +145,7 @@ class MaskletFusion(SavedNetwork):
         self,
         *,
         label_set: dict[str, Any],
+        classifier: dict[str, Any] | None = None,
         encoder: dict[str, Any] | None = None,
         stored_parts: Sequence[PoolingPart] = ("mean",),
         parts: Sequence[PoolingPart] = ("mean",),
@@ -154,6 +164,14 @@ class MaskletFusion(SavedNetwork):
         self.training_record = dict(training or {})
         self.encoder_name = str(encoder["name"]) if encoder else None
         self.encoder_fingerprint = str(encoder["fingerprint"]) if encoder else None
+        self.classifier: MaskletClassifier | None = None
+        if classifier is not None:
+            if encoder is not None:
+                raise SettingsError("a fusion looks at features, or hears a classifier that does; not both")
+            self.classifier = MaskletClassifier(**classifier).requires_grad_(False)
+            self.encoder_name = self.classifier.encoder_name
+            self.encoder_fingerprint = self.classifier.encoder_fingerprint
+            self.pooling = self.classifier.pooling
         self.columns = np.zeros(0, np.int64)
         self.num_stored = 0
         if encoder is not None:
@@ -165,7 +183,10 @@ class MaskletFusion(SavedNetwork):
         num_signs = len(SHAPE_NAMES) + len(SIGN_NAMES)
         self.look = nn.Sequential(nn.Linear(num_signs, hidden), nn.GELU(), nn.Dropout(dropout))
         self.judge = nn.Sequential(
-            nn.Linear(len(EVIDENCE_NAMES) + hidden, hidden), nn.GELU(), nn.Dropout(dropout), nn.Linear(hidden, 1)
+            nn.Linear(len(EVIDENCE_NAMES) + (2 if classifier else 0) + hidden, hidden),
+            nn.GELU(),
+            nn.Dropout(dropout),
+            nn.Linear(hidden, 1),
         )
         self.keep = nn.Sequential(nn.Linear(hidden, hidden), nn.GELU(), nn.Linear(hidden, 1))
         self.keep_offset = nn.Parameter(torch.tensor(-3.0))
@@ -189,39 +210,56 @@ class MaskletFusion(SavedNetwork):
     @property
     def is_bound(self) -> bool:
         """Whether it serves only the label set and the encoder that it was trained with."""
-        return self.name is not None
+        return self.name is not None or self.classifier is not None
+
+    def hear(self, known: MaskletFeatures) -> MaskletFeatures:
+        """Let the fusion's classifier speak, see `hear_classifier`; without one nothing changes."""
+        return known if self.classifier is None else hear_classifier(self.classifier, known)
+
+    def train(self, mode: bool = True) -> "MaskletFusion":
+        """Switch dropout on or off; the classifier's stays off."""
+        super().train(mode)
+        if self.classifier is not None:
+            self.classifier.eval()
+        return self
 
     def fit_scale(self, features: np.ndarray) -> None:
         """Measure the training features, float32 (M, F), before the first step."""
-        if self.is_bound:
+        if self.name is not None:
             self.scale.fit(features[:, self.columns])
 
     def forward(self, votes: Tensor, signs: Tensor, features: Tensor) -> Tensor:
-        """Return logits (M, C + 1) of the classes and, last, of leaving the base labels; arguments as in `Evidence`."""
+        """Return logits (M, C + 1) of the classes and, last, of leaving the base labels; arguments as in `Evidence`.
+
+        Features are a classifier's probabilities (M, C) where there is one, see `hear`.
+        """
         seen = self.look(signs)  # (M, hidden)
-        every = seen[:, None].expand(-1, votes.shape[1], -1)
-        logits = 2 * votes[..., 1] + self.judge(torch.cat([votes, every], dim=-1))[..., 0]
+        evidence = [votes, seen[:, None].expand(-1, votes.shape[1], -1)]
+        if self.classifier is not None:
+            evidence.append(torch.stack([features, (features + _SMALL).log()], dim=-1))
+        logits = 2 * votes[..., 1] + self.judge(torch.cat(evidence, dim=-1))[..., 0]
         keep = self.keep(seen)[:, 0] + self.keep_offset
-        if self.name is None:
-            logits = logits.masked_fill(votes[..., 0] <= 0, _NEVER)
-        else:
+        if not self.is_bound:
+            logits = logits.masked_fill(votes[..., 0] <= 0, IMPOSSIBLE)
+        if self.name is not None:
             named = self.name(torch.cat([self.scale(features), signs, votes[..., 0]], dim=1))
             named = named.masked_fill(~self.is_known.to(named.device), 0)
             logits, keep = logits + named[:, :-1], keep + named[:, -1]
         if not self.may_keep:
-            keep = torch.full_like(keep, _NEVER)
-        if self.name is None:
+            keep = torch.full_like(keep, IMPOSSIBLE)
+        if not self.is_bound:
             keep = keep.masked_fill((votes[..., 0] <= 0).all(dim=1), 0.0)  # there is nothing to choose from
         return torch.cat([logits, keep[:, None]], dim=1)
 
     def to_tensors(self, evidence: Evidence) -> tuple[Tensor, Tensor, Tensor]:
         """Bring evidence to the network's device, in the order that `forward` takes."""
-        if self.is_bound and evidence.features.shape[1] != self.num_stored:
-            raise ShapeError(f"features have {evidence.features.shape[1]} columns, expected {self.num_stored}")
-        arrays = (evidence.votes, evidence.signs, evidence.features[:, self.columns])
-        votes, signs, features = (torch.from_numpy(np.ascontiguousarray(array)) for array in arrays)
-        device = self.scale.mean.device
-        return votes.to(device), signs.to(device), features.to(device)
+        expected = self.num_stored if self.classifier is None else evidence.votes.shape[1]
+        if self.is_bound and evidence.features.shape[1] != expected:
+            raise ShapeError(f"features have {evidence.features.shape[1]} columns, expected {expected}")
+        features = evidence.features if self.classifier is not None else evidence.features[:, self.columns]
+        arrays = (evidence.votes, evidence.signs, features)
+        tensors = [torch.from_numpy(np.ascontiguousarray(array)).to(self.scale.mean.device) for array in arrays]
+        return tensors[0], tensors[1], tensors[2]
 
     @torch.inference_mode()
     def predict(self, evidence: Evidence) -> np.ndarray:
@@ -255,6 +293,7 @@ class MaskletFusion(SavedNetwork):
         what = {
             "label set": self.label_space.names if self.is_bound else "any",
             "features": self.encoder_name or "none",
+            "hears a classifier": "no" if self.classifier is None else self.classifier.about["head"],
             "may leave the base labels": "yes" if self.may_keep else "no",
         }
         return (

@@ -109,13 +109,14 @@ def classifier(
 
 def fusion(
     *,
+    use_classifier: str | None = None,
     use_features: Flag = False,
     levels: Several = (),
     keep: bool = True,
     hidden: int = 64,
     dropout: float = 0.1,
     spans: int = 2,
-    blends: float = 0.5,
+    blends: float = 0.25,
     rate: float = 2e-3,
     epochs: int = 60,
     patience: int = 15,
@@ -125,12 +126,15 @@ def fusion(
 ) -> int:
     """Train what decides on masklets in place of the majority vote, for `refine --fusion`.
 
-    Needs base labels of the training clips (--labels or --segmenter). Without features it serves any label set.
+    Needs base labels of the training clips (--labels or --segmenter). From votes and shapes alone it serves any label
+    set; with a classifier or features only theirs.
 
     Parameters
     ----------
+    use_classifier
+        Hear what a classifier trained on the same features says: folder, hub id or "nano".
     use_features
-        Look at pooled features of --encoder too; the fusion then serves this label set and encoder only.
+        Look at pooled features of --encoder too; needs more training clips than --use-classifier.
     levels
         Levels of the encoder to use; default: all.
     keep
@@ -152,6 +156,7 @@ def fusion(
     seed
         Seed of weights, order, spans and dropout.
     """
+    from ..segmentor import find_classifier, load_classifier
     from ..training.fusion import FusionRecipe
     from ..training.masklet_networks import make_fusion
 
@@ -169,9 +174,11 @@ def fusion(
         rate=_positive("--rate", rate),
         seed=_at_least(0, "--seed", seed),
     )
-    data = gather(options, masklets, needs_encoder=use_features, needs_votes=True)
+    network = None if use_classifier is None else load_classifier(find_classifier(use_classifier))
+    needs_encoder = use_features or network is not None
+    data = gather(options, masklets, needs_encoder=needs_encoder, needs_votes=True)
     with _passes(recipe.epochs) as say:
-        trained = make_fusion(data, recipe, options.out, say)
+        trained = make_fusion(data, recipe, options.out, say, network)
     rows = [
         ["training", "value"],
         ["passes", str(trained.epochs)],

@@ -60,11 +60,7 @@ class ClassifierNamer:
         known = describe_window(images, masklets, self.encoder, network.pooling, voting, network.label_space)
         samples = make_samples(known, network.scope, network.weighting)
         rows = self._with_votes(network.predict(samples), samples, known)
-        probabilities = np.zeros((*known.areas.shape, rows.shape[1]))  # (L, N, C)
-        if network.scope == "frame":
-            probabilities[samples.frames, samples.masklets] = rows
-        else:
-            probabilities[:, samples.masklets] = rows * known.is_visible[:, samples.masklets, None]
+        probabilities = network.by_frame(rows, samples, known)  # (L, N, C)
         scores = probabilities.sum(axis=0)
         if earlier is not None:
             scores = scores + earlier

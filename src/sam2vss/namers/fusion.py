@@ -41,7 +41,7 @@ class FusionNamer:
         """Name the masklets of a window; see `MaskletNamer`. Scores are base votes, as in the majority vote."""
         known = describe_window(images, masklets, self.encoder, self.network.pooling, base, self.label_space)
         assert known.votes is not None, "base labels were given"
-        evidence = weigh_evidence(known, earlier)
+        evidence = weigh_evidence(self.network.hear(known), earlier)
         probabilities = self.network.predict(evidence)
         votes = known.votes.sum(axis=0)
         votes = votes if earlier is None else votes + earlier.astype(votes.dtype)

@@ -16,7 +16,8 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from ..classifiers.fusion import Evidence, MaskletFusion, weigh_evidence
+from ..classifiers.classifier import MaskletClassifier
+from ..classifiers.fusion import IMPOSSIBLE, Evidence, MaskletFusion, hear_classifier, weigh_evidence
 from ..errors import SettingsError
 from ..masklet_features import MaskletFeatures, MaskletTruth
 from ..settings import PoolingPart
@@ -55,7 +56,7 @@ class FusionRecipe:
     hidden: int = 64
     dropout: float = 0.1
     spans: int = 2
-    blends: float = 0.5
+    blends: float = 0.25
     epochs: int = 60
     patience: int = 15
     rate: float = 2e-3
@@ -198,6 +199,7 @@ def train_fusion(
     recipe: FusionRecipe,
     out: Path,
     say: Callable[[dict[str, Any]], None] | None = None,
+    classifier: MaskletClassifier | None = None,
 ) -> TrainedFusion:
     """Train a fusion; writes `metrics.jsonl` and TensorBoard events into `out`, not the network.
 
@@ -208,6 +210,7 @@ def train_fusion(
         recipe: Everything else.
         out: Folder of the run; made if missing.
         say: Told the numbers of every pass.
+        classifier: A trained one whose opinion the fusion hears, in place of the features themselves.
 
     Raises:
         SettingsError: If there are no votes, no masklets, no truth, or no features where they are asked for, or the
@@ -217,6 +220,11 @@ def train_fusion(
         raise SettingsError("a fusion weighs base votes: make the features with --labels or --segmenter")
     if recipe.uses_features and folder.encoder is None:
         raise SettingsError(f"{folder.path} holds no features of an encoder: make them with --encoder")
+    if classifier is not None:
+        _check_classifier(classifier, folder, recipe)
+        train, validation = (
+            [(hear_classifier(classifier, known), truth) for known, truth in part] for part in (train, validation)
+        )
     lessons, held = make_cases(train), make_cases(validation)
     _check_truth("training", lessons)
     _check_truth("validation", held)
@@ -226,6 +234,7 @@ def train_fusion(
         torch.manual_seed(recipe.seed)
         network = MaskletFusion(
             label_set=folder.info["label_set"],
+            classifier=None if classifier is None else classifier.config,
             encoder=folder.encoder if recipe.uses_features else None,
             stored_parts=list(folder.pooling.parts),
             parts=list(recipe.parts or folder.pooling.parts),
@@ -235,6 +244,8 @@ def train_fusion(
             may_keep=recipe.may_keep,
             known_classes=_known_classes(lessons) if recipe.uses_features else (),
         )
+        if classifier is not None and network.classifier is not None:
+            network.classifier.load_state_dict(classifier.state_dict())
         network.fit_scale(lessons.evidence.features)
         best, epochs = _train(network, train, judges, recipe, log)
     decisions = best.predict(held.evidence).argmax(axis=1)
@@ -247,6 +258,20 @@ def train_fusion(
         kept=float((decisions == num_classes).mean()),
         epochs=epochs,
     )
+
+
+def _check_classifier(classifier: MaskletClassifier, folder: FeatureFolder, recipe: FusionRecipe) -> None:
+    """Raise `SettingsError` unless the classifier can speak of the features and classes in a folder."""
+    if recipe.uses_features:
+        raise SettingsError("a fusion looks at features, or hears a classifier that does: pass one of them")
+    fingerprint = None if folder.encoder is None else folder.encoder["fingerprint"]
+    if fingerprint != classifier.encoder_fingerprint or folder.pooling != classifier.pooling:
+        raise SettingsError(
+            f"the classifier looks at features of {classifier.encoder_name} ({classifier.encoder_fingerprint}), and "
+            f"{folder.path} holds others: train both on the same features"
+        )
+    if folder.label_space.names != classifier.label_space.names:
+        raise SettingsError(f"the classifier names other classes than those of {folder.path}: train both on the same")
 
 
 def _check_truth(kind: str, cases: Cases) -> None:
@@ -315,14 +340,19 @@ def _train(
 def _regret(logits: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
     """What the expected decision falls short of the best one, plus cross entropy with the best one by what is at stake.
 
+    Decisions that the network cannot take do not count: to be drawn to one would only push all others away.
+
     Args:
         logits: (M, C + 1).
         values: Worth of each decision, (M, C + 1).
     """
-    best, choice = values.max(dim=1)
+    is_possible = logits > IMPOSSIBLE / 2
+    best, choice = values.masked_fill(~is_possible, -torch.inf).max(dim=1)
+    possible_sum = (values * is_possible).sum(dim=1)
+    stake = best - possible_sum / is_possible.sum(dim=1)
     regret = best - (logits.softmax(dim=1) * values).sum(dim=1)
-    stake = best - values.mean(dim=1)
-    return (regret + 0.1 * stake * F.cross_entropy(logits, choice, reduction="none")).mean()
+    loss: torch.Tensor = (regret + 0.1 * stake * F.cross_entropy(logits, choice, reduction="none")).mean()
+    return loss
 
 
 def cut(window: tuple[MaskletFeatures, MaskletTruth], rng: np.random.Generator) -> tuple[MaskletFeatures, MaskletTruth]:

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from ..classifiers.classifier import MaskletClassifier
 from ..classifiers.saving import SavedNetwork
 from ..errors import RunError, SettingsError
 from ..files import discard, publish, temporary_name, write_error
@@ -145,10 +146,16 @@ def make_classifier(
     return trained
 
 
-def make_fusion(data: TrainingData, recipe: FusionRecipe, out: Path, say: Say | None = None) -> TrainedFusion:
+def make_fusion(
+    data: TrainingData,
+    recipe: FusionRecipe,
+    out: Path,
+    say: Say | None = None,
+    classifier: MaskletClassifier | None = None,
+) -> TrainedFusion:
     """Train a learned fusion and save it into `out`, with its model card; see `make_classifier`."""
     discard(out / FILE_NAME)
-    trained = train_fusion(data.folder, data.train, data.validation, recipe, out, say)
+    trained = train_fusion(data.folder, data.train, data.validation, recipe, out, say, classifier)
     scores = {
         "mask mIoU": trained.miou,
         "mask mIoU of the majority vote": trained.majority_miou,
