@@ -81,8 +81,8 @@ train classifier ring $(stored rich) $low --pool mean ring
 train classifier attention $(stored rich) $low --use-tokens
 train classifier all $(stored rich) --pool mean max ring --use-tokens --use-shape --head context
 train fusion fusion-any $(stored sam)
-train fusion fusion $(stored sam) --use-features
-train fusion fusion-paint $(stored sam) --use-features --no-keep
+train fusion fusion-features $(stored sam) --use-features
+train fusion fusion $(stored sam) --use-classifier "$runs/nets/sam"
 
 scenes test test 0 20 48 32
 
@@ -102,7 +102,7 @@ for net in window window-quality levels max ring attention context context-windo
 done
 label fusion-any refine "$runs/syn-test" --labels "$runs/m-test/base" --fusion "$runs/nets/fusion-any"
 label fusion refine "$runs/syn-test" --labels "$runs/m-test/base" --fusion "$runs/nets/fusion"
-label fusion-paint refine "$runs/syn-test" --labels "$runs/m-test/base" --fusion "$runs/nets/fusion-paint"
+label fusion-features refine "$runs/syn-test" --labels "$runs/m-test/base" --fusion "$runs/nets/fusion-features"
 
 rows() {  # ROWS...: the option that scores them
     local row
@@ -123,4 +123,4 @@ board 81 segmentor-base segformer-nano="$runs/m-test/base" majority I-SegFormer 
     I-SegFormer-fused I-SegFormer-fused_base I-SAM2 I-SAM2_base I-SAM2_base-combined I-SAM2_base-half
 board 83 segmentor-steps I-SAM2_base="$runs/rows/I-SAM2_base" linear_base window-vote_base window_base window-quality_base \
     levels_base max_base ring_base attention_base context_base context-window_base all_base
-board 85 segmentor-fusion majority="$runs/m-test" fusion-any fusion-paint fusion
+board 85 segmentor-fusion majority="$runs/m-test" fusion-any fusion-features fusion I-SAM2_base
