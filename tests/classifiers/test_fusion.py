@@ -17,7 +17,7 @@ from sam2vss.masklet_features import MaskletFeatures
 from sam2vss.types import LabelSpace
 from sam2vss.voting import choose_classes
 from toy import CLASSES
-from toy_features import NoiseEncoder, make_known
+from toy_features import NoiseEncoder, make_known, perfect_classifier
 
 
 def random_known(seed: int, num_classes: int = 4, length: int = 3, count: int = 5, **more) -> MaskletFeatures:
@@ -377,3 +377,75 @@ def test_a_saved_fusion_is_the_same_to_the_last_bit(tmp_path, encoder):
     assert "| may leave the base labels | no |" in card
     assert "| mask mIoU | 0.5 |" in card
     assert "| training | a, b |" in card
+
+
+# --- hearing a classifier --------------------------------------------------------------------------------------------
+
+
+def hearing(is_trained: bool = True, **options) -> MaskletFusion:
+    """A fusion that hears a classifier of four one-hot features."""
+    classifier = perfect_classifier()
+    fusion = make(is_trained=is_trained, classifier=classifier.config, **options)
+    fusion.classifier.load_state_dict(classifier.state_dict())
+    return fusion
+
+
+def sure_of(classes: list[int], votes: list[list[int]]) -> MaskletFeatures:
+    """Masklets of one frame whose features say one class each, and their votes."""
+    features = np.eye(4, dtype=np.float32)[classes][None]
+    return make_known([[20] * len(classes)], features, votes=np.array([votes]))
+
+
+def test_a_classifier_speaks_in_the_place_of_features():
+    known = sure_of([2, 0], [[9, 1, 0, 0], [0, 5, 5, 0]])
+    heard = hearing().hear(known)
+    assert heard.features[0].argmax(axis=1).tolist() == [2, 0]
+    np.testing.assert_allclose(heard.features.sum(axis=2), 1, rtol=1e-6)
+    assert weigh_evidence(heard).votes.tolist() == weigh_evidence(known).votes.tolist()  # votes are left alone
+    assert make().hear(known) is known  # nobody to hear
+
+
+def test_what_the_classifier_says_can_turn_a_decision():
+    fusion = hearing(is_trained=False)
+    votes = [[9, 1, 0, 0], [9, 1, 0, 0]]
+    evidence = weigh_evidence(fusion.hear(sure_of([2, 0], votes)))
+    assert fusion.predict(evidence).argmax(axis=1).tolist() == [0, 0]  # it begins as the majority vote
+    with torch.no_grad():  # one hidden unit is the classifier's log probability, and counts a lot
+        fusion.judge[0].weight.zero_()
+        fusion.judge[0].weight[0, -1] = 1
+        fusion.judge[0].bias[0] = 10  # above the bend of the GELU
+        fusion.judge[-1].weight[0, 0] = 5
+    assert fusion.predict(evidence).argmax(axis=1).tolist() == [2, 0]
+
+
+def test_a_class_without_votes_can_win_by_the_classifier_only():
+    known = sure_of([3], [[0, 0, 0, 0]])
+    fusion = hearing(is_trained=False)
+    assert fusion.predict(weigh_evidence(fusion.hear(known)))[0, 3] > 0
+    plain = make(is_trained=False)
+    assert plain.predict(weigh_evidence(known))[0, 3] == pytest.approx(0, abs=1e-12)
+
+
+def test_training_leaves_the_classifier_alone():
+    fusion = hearing()
+    fusion.train()
+    assert fusion.training
+    assert not fusion.classifier.training
+    assert not any(parameter.requires_grad for parameter in fusion.classifier.parameters())
+
+
+def test_features_and_a_classifier_do_not_go_together():
+    with pytest.raises(SettingsError, match="looks at features, or hears a classifier"):
+        make(encoder=NoiseEncoder(), classifier=perfect_classifier().config)
+
+
+def test_a_saved_fusion_brings_its_classifier_along(tmp_path):
+    fusion = hearing()
+    fusion.save_pretrained(tmp_path / "saved")
+    found = MaskletFusion.load(MaskletFusion.find(str(tmp_path / "saved"), {}))
+    known = sure_of([2, 0], [[9, 1, 0, 0], [0, 5, 5, 0]])
+    assert found.is_bound
+    assert found.encoder_fingerprint == fusion.encoder_fingerprint
+    evidence, again = weigh_evidence(fusion.hear(known)), weigh_evidence(found.hear(known))
+    assert found.predict(again).tolist() == fusion.predict(evidence).tolist()
+    assert "| hears a classifier | linear |" in (tmp_path / "saved" / "README.md").read_text()

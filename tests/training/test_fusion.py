@@ -12,7 +12,7 @@ import torch
 
 import toy
 from sam2vss.classifiers.classifier import describe_encoder
-from sam2vss.classifiers.fusion import MaskletFusion, weigh_evidence
+from sam2vss.classifiers.fusion import IMPOSSIBLE, MaskletFusion, weigh_evidence
 from sam2vss.describe import describe_window, judge_window
 from sam2vss.errors import SettingsError
 from sam2vss.masklet_features import MaskletTruth
@@ -21,6 +21,7 @@ from sam2vss.training.fusion import (
     Cases,
     FusionRecipe,
     _count_pixels,
+    _regret,
     best_decisions,
     blend,
     cut,
@@ -30,9 +31,9 @@ from sam2vss.training.fusion import (
     make_cases,
     train_fusion,
 )
-from sam2vss.types import BaseLabels, MaskletWindow
+from sam2vss.types import BaseLabels, LabelSpace, MaskletWindow
 from toy import CLASSES
-from toy_features import NoiseEncoder, make_known, make_truth
+from toy_features import ClassEncoder, NoiseEncoder, make_known, make_truth, perfect_classifier
 
 QUICK = FusionRecipe(hidden=16, epochs=8, patience=8, rate=0.01, batch=32, spans=1)
 
@@ -472,3 +473,61 @@ def test_one_class_only_can_be_trained_on(tmp_path):
     trained = train_fusion(folder_of(), one, one, replace(QUICK, epochs=3), tmp_path)
     assert 0 < trained.majority_miou <= trained.miou <= trained.best_miou == 1
     assert isinstance(trained.network, MaskletFusion)
+
+
+# --- hearing a classifier --------------------------------------------------------------------------------------------
+
+
+def told_windows(seed: int, count: int) -> list[tuple]:
+    """Windows whose votes say nothing, and whose features are the true class, one-hot."""
+    rng = np.random.default_rng(seed)
+    windows = []
+    for _ in range(count):
+        classes = rng.integers(0, 4, 6)
+        areas = np.full((2, 6), 100)
+        votes = np.full((2, 6, 4), 25)
+        truth = np.zeros((2, 6, 4), np.int64)
+        truth[:, np.arange(6), classes] = 100
+        features = np.broadcast_to(np.eye(4, dtype=np.float32)[classes], (2, 6, 4))
+        known = make_known(areas.tolist(), features, votes=votes)
+        windows.append((known, MaskletTruth(truth, truth, votes, truth // 4)))
+    return windows
+
+
+def test_a_fusion_learns_to_trust_a_classifier_and_leaves_it_as_it_is(tmp_path):
+    classifier = perfect_classifier()
+    before = {name: value.clone() for name, value in classifier.state_dict().items()}
+    folder = folder_of(ClassEncoder())
+    folder.label_space = CLASSES
+    recipe = replace(QUICK, epochs=30, patience=30)
+    trained = train_fusion(folder, told_windows(0, 10), told_windows(1, 5), recipe, tmp_path, classifier=classifier)
+    assert trained.majority_miou < 0.4
+    assert trained.miou > 0.95
+    assert all(torch.equal(value, trained.network.classifier.state_dict()[name]) for name, value in before.items())
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"recipe": replace(QUICK, uses_features=True)}, "looks at features, or hears a classifier"),
+        ({"encoder": NoiseEncoder()}, "holds others: train both on the same features"),
+        ({"space": LabelSpace.numbered(4)}, "names other classes than those of features"),
+    ],
+)
+def test_a_classifier_of_something_else_is_refused(tmp_path, options, message):
+    folder = folder_of(options.get("encoder", ClassEncoder()))
+    folder.label_space = options.get("space", CLASSES)
+    with pytest.raises(SettingsError, match=message):
+        train_fusion(
+            folder, told_windows(0, 2), told_windows(1, 1), options.get("recipe", QUICK), tmp_path,
+            classifier=perfect_classifier(),
+        )  # fmt: skip
+
+
+def test_a_decision_that_cannot_be_taken_draws_nobody():
+    logits = torch.tensor([[1.0, 0.0, IMPOSSIBLE]], requires_grad=True)
+    loss = _regret(logits, torch.tensor([[0.5, 0.0, 9.0]]))
+    assert 0 < loss < 1  # it would be thousands if the last decision were the goal
+    loss.backward()
+    assert logits.grad[0, 0] < 0 < logits.grad[0, 1]  # towards the best that can be taken
+    assert logits.grad[0, 2] == pytest.approx(0, abs=1e-6)
