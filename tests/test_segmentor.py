@@ -291,3 +291,9 @@ def test_a_fusion_is_joined_with_its_encoder(tmp_path, tracker):
         segmentor.load_fusion_namer(location, CLASSES, tracker, encoder="sam2:nano/high")
     anything = segmentor.find_fusion(str(make_fusion(tmp_path / "unbound")))
     assert segmentor.load_fusion_namer(anything, LabelSpace.numbered(3), tracker).encoder is None
+
+
+@pytest.mark.parametrize("options", [{"min_share": 2}, {"min_share": float("nan")}, {"vote": "x"}, {"overlap": "x"}])
+def test_values_that_make_no_sense_are_named(exact, options):
+    with pytest.raises(SettingsError, match=rf"^{next(iter(options))} is "):
+        label(**options)

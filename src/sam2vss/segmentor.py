@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
+from pydantic import ValidationError
 
 from .devices import choose_device, choose_dtype
 from .errors import LabelError, SettingsError
@@ -18,6 +19,7 @@ from .refiner import Refiner, Source, choose_mode, load_tracker, stored_label_sp
 from .sam2.loading import find_sam2
 from .settings import (
     DEFAULT_SAM2,
+    ClassifySettings,
     FollowSettings,
     MaskletSettings,
     Mode,
@@ -233,6 +235,11 @@ def classify(
     if combine is not None and base is None:
         raise SettingsError("combine weighs base votes, and there is no base: pass base=, or leave combine out")
     check_savings(follow or FollowSettings())
+    try:
+        ClassifySettings(vote=vote, min_share=min_share, overlap=overlap)
+    except ValidationError as error:
+        wrong = error.errors()[0]
+        raise SettingsError(f"{wrong['loc'][0]} is {wrong['input']!r}: {wrong['msg']}") from None
     device = choose_device(device)
     number_format = str(choose_dtype(dtype, device)).removeprefix("torch.")
     masklets, follow = masklets or MaskletSettings(), follow or FollowSettings()

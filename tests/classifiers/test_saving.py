@@ -253,3 +253,12 @@ def test_a_config_that_is_no_json_is_named(saved):
     (saved / "config.json").write_text("{")
     with pytest.raises(WeightsError, match=r"config\.json cannot be read"):
         load(saved)
+
+
+@pytest.mark.parametrize("value", [torch.tensor(float("nan")), torch.tensor(float("inf")), torch.tensor(1)])
+def test_weights_that_are_no_finite_numbers_are_refused(saved, value):
+    weights = load_file(saved / "model.safetensors")
+    weights["scale.mean"] = value.expand(weights["scale.mean"].shape).clone()
+    save_file(weights, saved / "model.safetensors")
+    with pytest.raises(WeightsError, match=r"1 of its weights are not finite numbers, the first is scale\.mean"):
+        load(saved)

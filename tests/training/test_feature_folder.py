@@ -261,3 +261,36 @@ def test_the_account_holds_no_state_of_this_call(tmp_path, data):
     assert accounts[0] == accounts[1]
     assert accounts[0]["data"]["frames"] == 12
     assert accounts[0]["source"] == {"tracker": {"name": "exact"}, "base": "noisy"}
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda info: info.update(clips=None),
+        lambda info: info.update(done=0),
+        lambda info: info["done"].update(a=["../../x"]),
+        lambda info: info.update(encoder={}),
+        lambda info: info["encoder"].update(channels=["a"]),
+        lambda info: info["pooling"].update(tokens="x"),
+        lambda info: info.update(pooling={}),
+        lambda info: info.update(data={}),
+        lambda info: info.update(source=None),
+    ],
+)
+def test_a_damaged_account_is_named(tmp_path, data, change):
+    make_features(tmp_path / "out", data, make_maker())
+    file = tmp_path / "out" / "features.json"
+    info = json.loads(file.read_text())
+    change(info)
+    file.write_text(json.dumps(info))
+    with pytest.raises(RunError, match=r"features\.json is damaged .* make the features again"):
+        FeatureFolder.open(tmp_path / "out")
+
+
+def test_a_file_of_another_folder_is_not_mixed_in(tmp_path, data):
+    folder = make_features(tmp_path / "out", data, make_maker())
+    other = make_features(tmp_path / "other", data, make_maker(pooling=Pooling(("mean", "max"))))
+    name, (start, *_) = next(iter(folder.info["done"].items()))
+    folder.file(name, start).write_bytes(other.file(name, start).read_bytes())
+    with pytest.raises(MediaError, match=r"npz does not hold what .*features\.json says"):
+        list(folder.read())

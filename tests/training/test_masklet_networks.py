@@ -256,3 +256,31 @@ def test_one_class_only_is_learnt(tmp_path, lessons):
     found = MaskletClassifier.load(MaskletClassifier.find(str(tmp_path / "out"), {}))
     assert found.known_classes == (2,)
     assert "| without training masklets | ground, disc, late |" in (tmp_path / "out" / "README.md").read_text()
+
+
+@pytest.mark.parametrize("name", ["README.md", "model.safetensors", "metrics.jsonl"])
+def test_files_of_others_are_not_replaced(tmp_path, name):
+    (tmp_path / name).write_text("mine")
+    for overwrite in (False, True):
+        with pytest.raises(RunError, match=f"holds a {name} that is not of a network of ours"):
+            check_place(tmp_path, overwrite)
+    assert (tmp_path / name).read_text() == "mine"
+
+
+def test_what_an_interrupted_training_left_may_be_replaced(tmp_path):
+    (tmp_path / "features").mkdir()
+    (tmp_path / "metrics.jsonl").write_text("{}")
+    check_place(tmp_path, overwrite=False)
+
+
+def test_weights_beyond_all_numbers_are_not_saved(tmp_path):
+    network = perfect_classifier()
+    network.scale.mean.fill_(float("inf"))
+    with pytest.raises(SettingsError, match=r"weights grew beyond all numbers .* lower --rate"):
+        save_network(network, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_all_files_of_a_network_can_be_read_by_the_same_people(tmp_path):
+    save_network(perfect_classifier(), tmp_path)
+    assert len({file.stat().st_mode for file in tmp_path.iterdir()}) == 1

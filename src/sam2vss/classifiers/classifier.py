@@ -19,7 +19,7 @@ from ..settings import FrameWeighting, HeadName, PoolingPart, VoteScope
 from ..types import LabelSpace
 from .heads import NUM_HEADS, AttentionPool, ContextHead, FeatureScale, PlainHead
 from .samples import SHAPE_NAMES, Samples, feature_columns, make_samples
-from .saving import SavedNetwork, card_head, card_table
+from .saving import SavedNetwork, card_head, card_table, check_dropout
 
 _NEVER = -1e4  # logit of a class that no training masklet had
 
@@ -73,6 +73,7 @@ class MaskletClassifier(SavedNetwork):
         format: str = format,
     ) -> None:
         super().__init__()
+        check_dropout(dropout)
         _check_choice("head", head, get_args(HeadName))
         _check_choice("scope", scope, get_args(VoteScope))
         _check_choice("weighting", weighting, get_args(FrameWeighting))

@@ -22,7 +22,7 @@ from ..types import LabelSpace
 from .classifier import MaskletClassifier
 from .heads import FeatureScale
 from .samples import SHAPE_NAMES, feature_columns, frame_weights, make_samples
-from .saving import SavedNetwork, card_head, card_table
+from .saving import SavedNetwork, card_head, card_table, check_dropout
 
 EVIDENCE_NAMES = ("share", "log share", "share of probability", "share of frames", "margin")
 SIGN_NAMES = ("entropy", "largest share", "second share", "entropy in frames", "classes", "log votes")
@@ -158,6 +158,7 @@ class MaskletFusion(SavedNetwork):
         format: str = format,
     ) -> None:
         super().__init__()
+        check_dropout(dropout)
         self.label_space = LabelSpace.from_dict(label_set)
         self.pooling = Pooling(tuple(stored_parts))
         self.may_keep = may_keep

@@ -79,8 +79,8 @@ class SavedNetwork(nn.Module, PyTorchModelHubMixin):  # type: ignore[misc] # the
         try:
             config = json.loads((location.path / "config.json").read_text(encoding="utf-8"))
             network = cls(**config)
-            network.load_state_dict(load_file(location.path / "model.safetensors"))
-        except (OSError, ValueError, TypeError, KeyError, RuntimeError, SafetensorError) as error:
+            network.load_state_dict(_finite(load_file(location.path / "model.safetensors")))
+        except (OSError, ValueError, TypeError, LookupError, AttributeError, RuntimeError, SafetensorError) as error:
             raise WeightsError(f"{location.path} cannot be loaded ({type(error).__name__}: {error})") from error
         except (LabelError, SettingsError, ShapeError, WeightsError) as error:
             raise WeightsError(f"{location.path} holds a config.json that makes no sense: {error}") from error
@@ -108,6 +108,20 @@ class SavedNetwork(nn.Module, PyTorchModelHubMixin):  # type: ignore[misc] # the
         if strangers:
             raise SettingsError(f"from_pretrained takes no {strangers[0]}: config.json says what the network is")
         return network.to(torch.device(options.get("map_location") or "cpu"))
+
+
+def _finite(weights: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Return weights, after making sure that all are finite floating-point numbers."""
+    wrong = [name for name, value in weights.items() if not (value.is_floating_point() and value.isfinite().all())]
+    if wrong:
+        raise ValueError(f"{len(wrong)} of its weights are not finite numbers, the first is {wrong[0]}")
+    return weights
+
+
+def check_dropout(dropout: float) -> None:
+    """Raise `SettingsError` unless it is a share that may be dropped."""
+    if not 0 <= dropout < 1:
+        raise SettingsError(f"dropout is {dropout}, expected 0 or more and less than 1")
 
 
 def card_head(tags: Sequence[str]) -> str:

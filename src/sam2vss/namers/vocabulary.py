@@ -186,7 +186,7 @@ def _parse(text: str, path: Path) -> Any:
         if path.suffix.lower() == ".json":
             return json.loads(text, object_pairs_hook=_without_doubles)
         return yaml.load(text, _Loader)  # a SafeLoader
-    except (ValueError, yaml.YAMLError, RecursionError) as error:
+    except (ValueError, AttributeError, yaml.YAMLError, RecursionError) as error:  # a broken date is an AttributeError
         raise LabelError(f"it is no valid {path.suffix[1:].upper()}: {error}") from error
 
 

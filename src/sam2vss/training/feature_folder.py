@@ -17,7 +17,7 @@ import numpy as np
 from ..classifiers.classifier import describe_encoder
 from ..dataset_clips import DatasetClips
 from ..describe import describe_window, judge_window
-from ..errors import LabelError, RunError, ShapeError
+from ..errors import LabelError, MediaError, RunError, SettingsError, ShapeError
 from ..files import atomic_write_json, folder_fingerprint, release_lock, safe_name, take_lock
 from ..interfaces import BaseLabelSource, ClipAware, FeatureEncoder, MaskletTracker
 from ..masklet_features import MaskletFeatures, MaskletTruth, read_features, write_features
@@ -85,10 +85,14 @@ class FeatureFolder:
             missing = [key for key in ("clips", "done", "encoder", "pooling") if key not in info]
             if missing:
                 raise RunError(f"{file} is damaged (it holds no {missing[0]}): make the features again")
+            _check_account(info)
             return cls(Path(path), info)
         except FileNotFoundError:
             raise RunError(f"{path} holds no features: there is no {INFO_FILE} in it") from None
-        except (OSError, ValueError, KeyError, TypeError, LabelError) as error:
+        except (
+            *(OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError),
+            *(LabelError, SettingsError),
+        ) as error:
             raise RunError(f"{file} is damaged ({type(error).__name__}: {error}): make the features again") from error
 
     @property
@@ -119,7 +123,23 @@ class FeatureFolder:
                 known, truth = read_features(self.file(name, start))
                 if truth is None:
                     raise RunError(f"{self.file(name, start)} holds no truth: make the features again")
+                self._check_fit(known, truth, self.file(name, start))
                 yield name, known, truth
+
+    def _check_fit(self, known: MaskletFeatures, truth: MaskletTruth, file: Path) -> None:
+        """Raise `MediaError` unless a file holds what the account says, so that none of another folder is mixed in."""
+        channels = [] if self.encoder is None else [int(width) for width in self.encoder["channels"]]
+        tokens = self.pooling.tokens if channels else 0
+        shape = (*known.areas.shape, self.label_space.num_classes)
+        fits = (
+            known.features.shape[2] == len(self.pooling.parts) * sum(channels)
+            and known.tokens.shape[2:] == (tokens, channels[0] if tokens else 0)
+            and truth.classes.shape == shape
+            and (known.votes is None or known.votes.shape == shape)
+            and all(np.isfinite(part).all() for part in (known.features, known.boxes_xyxy, known.frame_iou))
+        )
+        if not fits:
+            raise MediaError(f"{file} does not hold what {self.path / INFO_FILE} says: make the features again")
 
     def file(self, clip: str, start: int) -> Path:
         """Return where the features of a window lie."""
@@ -212,6 +232,22 @@ def _read_truth(data: DatasetClips, path: Path, size: tuple[int, ...]) -> np.nda
     if labels.shape != size:
         raise ShapeError(f"{path} is {labels.shape} (height, width), its frame is {size}: both must have one size")
     return labels
+
+
+def _check_account(info: dict[str, Any]) -> None:
+    """Raise where entries of features.json are of another kind than those written."""
+    Pooling(tuple(info["pooling"]["parts"]), int(info["pooling"]["tokens"]))
+    if (encoder := info["encoder"]) is not None:
+        named = [str(encoder[key]) for key in ("name", "fingerprint")]
+        widths = [int(width) for width in encoder["channels"]]
+        if not all(named) or not widths or len(widths) != len(encoder["level_names"]):
+            raise ValueError("its encoder has other levels than channels")
+    if not isinstance(info["clips"], list) or not all(isinstance(name, str) for name in info["clips"]):
+        raise ValueError("its clips are no list of names")
+    if min((int(start) for starts in info["done"].values() for start in starts), default=0) < 0:
+        raise ValueError("a window begins before the first frame")
+    if not isinstance(info["data"]["name"], str) or not isinstance(info["source"], dict):
+        raise ValueError("it does not say where the features come from")
 
 
 def _account(data: DatasetClips, maker: FeatureMaker) -> dict[str, Any]:

@@ -1,12 +1,14 @@
 """From a data set to a saved network that names masklets: features, training, model card. What `train` does."""
 
 import json
+import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from safetensors import SafetensorError
 
 from ..classifiers.classifier import MaskletClassifier
 from ..classifiers.saving import SavedNetwork
@@ -23,10 +25,11 @@ from .classifier import (
 )
 from .feature_folder import FeatureFolder
 from .fusion import FusionRecipe, TrainedFusion, train_fusion
-from .metrics_log import FILE_NAME
+from .metrics_log import FILE_NAME, TENSORBOARD_FOLDER
 
 Windows = list[tuple[MaskletFeatures, MaskletTruth]]
 Say = Callable[[dict[str, Any]], None]
+NETWORK_FILES = ("model.safetensors", "README.md", "config.json")  # the last one says that the others are whole
 
 
 @dataclass(frozen=True, eq=False)
@@ -103,7 +106,10 @@ def check_place(out: Path, overwrite: bool) -> None:
     if out.exists() and not out.is_dir():
         raise RunError(f"{out} is a file, expected a folder to write into; choose another --out")
     if not (out / "config.json").is_file():
-        return
+        others = [name for name in (*NETWORK_FILES, FILE_NAME) if (out / name).exists()]
+        if others and not any((out / name).is_dir() for name in (TENSORBOARD_FOLDER, "features")):
+            raise RunError(f"{out} holds a {others[0]} that is not of a network of ours: choose another --out")
+        return  # free, or left by an earlier call that was interrupted
     if not _is_ours(out / "config.json"):
         raise RunError(f"{out} holds another model, which stays: choose another --out")
     if not overwrite:
@@ -173,14 +179,18 @@ def save_network(network: SavedNetwork, out: Path) -> None:
 
     Raises:
         MediaError: If the folder cannot be written.
+        SettingsError: If weights are not finite.
     """
+    if not all(value.isfinite().all() for value in network.state_dict().values()):
+        raise SettingsError("weights grew beyond all numbers in training, so nothing is saved: lower --rate")
     place = temporary_name(out / "network")
     try:
         network.save_pretrained(place)  # type: ignore[operator] # the hub library has no types
+        shutil.copymode(place / "config.json", place / "model.safetensors")  # else only its owner may read it
         discard(out / "config.json")  # an earlier network's, which must not be left with new weights
-        for name in ("model.safetensors", "README.md", "config.json"):
+        for name in NETWORK_FILES:
             publish(place / name, out / name)
-    except OSError as error:
+    except (OSError, SafetensorError) as error:
         raise write_error(out, error) from error
     finally:
         for file in place.iterdir() if place.is_dir() else ():
