@@ -115,10 +115,10 @@ def refine_clip(
     window_length: int = 32,
     rule: VoteRule | None = None,
     smoother: Smoother | None = None,
-    namer: MaskletNamer | None = None,
     carry: bool = False,
     skip: frozenset[int] = frozenset(),
     recall: Callable[[int, Sequence[Frame]], Carried] | None = None,
+    namer: MaskletNamer | None = None,
 ) -> Iterator[RefinedWindow | list[Frame]]:
     """Refine a clip window by window, holding one window in memory (two with a smoother that looks ahead).
 
@@ -130,10 +130,10 @@ def refine_clip(
         window_length: Frames per window; the last one may be shorter.
         rule: How masklets vote.
         smoother: Smooths the base labels over time before the votes; outside all masklets its labels are the result.
-        namer: Finds the masklets' classes; None: they are voted for.
         carry: Let masklets live on from window to window with their ids and votes, where the tracker can.
         skip: Starts of windows that are finished already; for these only the frames are yielded.
         recall: Gives what a finished window carries over, from its start and frames; needed with `carry` and `skip`.
+        namer: Finds the masklets' classes; None: they are voted for.
 
     Yields:
         One `RefinedWindow` per window, or the bare frames of a skipped one.
@@ -225,9 +225,9 @@ def refine_run(
     progress: Progress | None = None,
     truth: BaseLabelSource | None = None,
     smoother: Smoother | None = None,
-    namer: MaskletNamer | None = None,
     carry: bool = False,
     save_masklets: bool = False,
+    namer: MaskletNamer | None = None,
 ) -> RunSummary:
     """Refine clips into a run folder; windows it already holds are kept as they are.
 
@@ -244,9 +244,9 @@ def refine_run(
         progress: Told what goes on.
         truth: Ground truth to store beside the labels, for the report.
         smoother: Smooths the base labels before the votes.
-        namer: Finds the masklets' classes; None: they are voted for.
         carry: Let masklets live on over window borders; saves them, since a resumed run needs them.
         save_masklets: Write the masklets of every window.
+        namer: Finds the masklets' classes; None: they are voted for.
 
     Raises:
         Sam2VssError: If something cannot be read or written; finished windows stay for a resumed run.

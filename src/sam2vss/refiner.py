@@ -57,8 +57,8 @@ class Refiner:
         window: int = 32,
         rule: VoteRule | None = None,
         smoother: Smoother | None = None,
-        namer: MaskletNamer | None = None,
         carry: bool = False,
+        namer: MaskletNamer | None = None,
     ) -> None:
         if not isinstance(window, int) or not 1 <= window <= MAX_WINDOW:
             raise SettingsError(f"window is {window!r}, expected a whole number of frames, 1 to {MAX_WINDOW}")
@@ -160,7 +160,7 @@ class Refiner:
                 base = labels
             check_clips(clips, base)
         for window in refine_clip(
-            name, frames, base, self.tracker, self.window, self.rule, self.smoother, self.namer, self.carry
+            name, frames, base, self.tracker, self.window, self.rule, self.smoother, self.carry, namer=self.namer
         ):
             assert isinstance(window, RefinedWindow)
             yield window.refinement
