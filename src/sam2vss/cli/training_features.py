@@ -35,7 +35,8 @@ class FeatureOptions:
     val_data
         Data set of validation clips, which decide when training stops; default: a part of --data.
     features
-        Features made by earlier calls (OUT/features), in place of --data or besides it.
+        Features made by earlier calls (OUT/features), in place of --data or besides it. They are used as they are
+        stored: options that say how features are made go with --data.
     val_features
         The same for validation (OUT/val-features).
     split
@@ -53,7 +54,8 @@ class FeatureOptions:
     encoder
         sam2:ID[/LEVELS], segmenter:ID[/LEVELS] or backbone:ID[/LEVELS], see the README; levels are joined by "+".
     pool
-        What is pooled over a mask: mean is Eq. 3 of the paper, max and ring (its surroundings) are ours.
+        What is pooled over a mask: mean is Eq. 3 of the paper, max and ring (its surroundings) are ours. With
+        --features: which of the stored parts are used.
     tokens
         Cells per mask that are kept one by one, for --use-tokens.
     labels
@@ -118,7 +120,7 @@ def gather(
     from ..training.masklet_networks import check_place, read_training_data
 
     check_place(options.out, options.overwrite)
-    _check_options(options, needs_encoder, needs_votes)
+    _check_options(options, masklets, needs_encoder, needs_votes)
     folders = [FeatureFolder.open(path) for path in options.features]
     held = [FeatureFolder.open(path) for path in options.val_features]
     if options.data is not None:
@@ -136,7 +138,7 @@ def gather(
     return read_training_data(folders, held, options.val_share)
 
 
-def _check_options(options: FeatureOptions, needs_encoder: bool, needs_votes: bool) -> None:
+def _check_options(options: FeatureOptions, masklets: MaskletSettings, needs_encoder: bool, needs_votes: bool) -> None:
     """Refuse what is missing, and options that would do nothing, before any work is done."""
     if not 0 < options.val_share < 1:
         raise SettingsError(f"--val-share is {options.val_share}, expected more than 0 and less than 1")
@@ -153,11 +155,26 @@ def _check_options(options: FeatureOptions, needs_encoder: bool, needs_votes: bo
     if options.labels is not None and options.segmenter is not None:
         raise SettingsError("--labels and --segmenter both give base labels: pass one of them")
     if options.data is None and options.val_data is None:
+        _refuse_options_of_making(options, masklets)
         return
     if needs_encoder and options.encoder is None:
         raise SettingsError("features need an encoder: pass --encoder sam2:nano, or another one (see --help)")
     if needs_votes and options.labels is None and options.segmenter is None:
         raise SettingsError("a fusion weighs base votes: pass --labels DIR or --segmenter ID")
+
+
+def _refuse_options_of_making(options: FeatureOptions, masklets: MaskletSettings) -> None:
+    """Raise `SettingsError` for options that say how features are made, where all of them are there already."""
+    names = ("label_set", "encoder", "tokens", "labels", "segmenter", "tracker", "sam2", "mode", "image_size")
+    given = [name for name in names if getattr(options, name) != getattr(FeatureOptions, name)]
+    fields = MaskletSettings.model_fields
+    given += [name for name, value in masklets.model_dump().items() if value != fields[name].default]
+    if given:
+        listed = ", ".join(f"--{name.replace('_', '-')}" for name in given)
+        raise SettingsError(
+            f"{listed} would do nothing: features are stored as they were made, and none are made here. "
+            f"Leave {'it' if len(given) == 1 else 'them'} out, or make new features with --data"
+        )
 
 
 def _default_split(root: Path, name: str, only: tuple[str, ...], label_set: str | None) -> str | None:
