@@ -77,6 +77,8 @@ def test_the_end_and_the_progress_are_told(command, street, tmp_path):
     assert f"metrics {tmp_path / 'out' / 'metrics.jsonl'}" in answer.out
     assert "tensorboard --logdir" in answer.text
     assert "2/2 mask mIoU" in answer.text
+    assert "masks that teach" in answer.out
+    assert "validation is by the last windows of the training data (10 %), so its scores are optimistic" in answer.text
     assert len((tmp_path / "out" / "metrics.jsonl").read_text().splitlines()) == 2
 
 
@@ -207,6 +209,7 @@ def test_validation_clips_may_come_from_elsewhere(command, street, tmp_path):
     facts = json.loads((out / "config.json").read_text())["training"]["data"]
     assert facts["training"] == [f"synthetic_street ({first})"]
     assert facts["validation"] == [f"synthetic_street ({second})"]
+    assert "optimistic" not in answer.text
     again = command("train", "fusion", "--out", tmp_path / "again", "--features", out / "features", "--val-features",
                     out / "val-features", "--epochs", 1)  # fmt: skip
     assert again.code == 0
@@ -243,6 +246,8 @@ def test_one_class_only_in_the_truth_is_learnt(command, street, tmp_path):
     assert "no base votes" in answer.out
     network = MaskletClassifier.load(MaskletClassifier.find(str(tmp_path / "out"), {}))
     assert network.known_classes == (4,)
+    unknown = [name for number, name in enumerate(network.label_space.names) if number != 4]
+    assert f"no training masks: {', '.join(unknown)}; these classes are never given" in answer.text
 
 
 # --- messages --------------------------------------------------------------------------------------------------------

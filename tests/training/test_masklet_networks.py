@@ -85,11 +85,12 @@ def test_the_last_windows_are_held_out_of_every_folder(made):
     assert data.folder is made["one"]
     assert data.facts == {
         "training": ["toy val", "toy val"],
-        "validation": "10% of the training windows",
+        "validation": "last windows of the training data (10 %)",
         "training windows": 7,
         "validation windows": 4,
         "masklets by": "tracker exact, sam2 nano, labels predictions",
     }
+    assert data.shares_clips
     more = read_training_data([made["one"]], [], 0.5)
     assert starts_of(more.validation) == [(8, 4), (12, 1), (4, 4)]
 
@@ -99,6 +100,7 @@ def test_folders_for_validation_validate(made):
     assert starts_of(data.train) == [(0, 4), (4, 4), (8, 4), (12, 1), (0, 4), (4, 4)]
     assert starts_of(data.validation) == [(0, 5), (5, 5), (10, 3), (0, 5), (5, 3)]
     assert data.facts["validation"] == ["toy val"]
+    assert not data.shares_clips
 
 
 def test_the_same_encoder_at_another_place_is_the_same(made):

@@ -206,7 +206,7 @@ class MaskletClassifier(SavedNetwork):
             f"`{self.encoder_name}`. Made by `sam2vss train classifier`, used by `sam2vss classify --classifier`.\n"
         )
         what: dict[str, Any] = {**self.about, "scope": self.scope, "encoder fingerprint": self.encoder_fingerprint}
-        what |= {"classes": self.label_space.names, "without training masklets": self._unknown_names() or "none"}
+        what |= {"classes": self.label_space.names, "without training masklets": self.unknown_names or "none"}
         return (
             card_head(["image-classification"])
             + intro
@@ -217,7 +217,9 @@ class MaskletClassifier(SavedNetwork):
             + "\nThe licence of the weights follows from that of the training data and of the encoder.\n"
         )
 
-    def _unknown_names(self) -> list[str]:
+    @property
+    def unknown_names(self) -> list[str]:
+        """Classes without a training masklet, which are never given."""
         return [name for label, name in enumerate(self.label_space.names) if label not in self.known_classes]
 
 

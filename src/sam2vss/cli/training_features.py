@@ -48,7 +48,8 @@ class FeatureOptions:
     val_only
         Take only these validation clips.
     val_share
-        Share of the training clips (of fewer than ten: of each clip's last windows) held out without validation data.
+        Without validation data such a share is held out: the last clips where there are ten or more, else the last
+        windows of every clip, or the last frames of its only window. Scores on parts of training clips are optimistic.
     label_set
         Names and ids of the truth: vspw, vipseg or a label_set.json; default: those of DATA.
     encoder
@@ -116,6 +117,7 @@ def gather(
     options: FeatureOptions, masklets: MaskletSettings, needs_encoder: bool, needs_votes: bool
 ) -> "TrainingData":
     """Make the features that are asked for, or go on with them, and read all."""
+    from ..console import print_problem
     from ..training.feature_folder import FeatureFolder
     from ..training.masklet_networks import check_place, read_training_data
 
@@ -135,7 +137,13 @@ def gather(
         )
         place = options.out / "val-features"
         held.append(_make(validation, masklets, options.val_data, options.val_split, options.val_only, place))
-    return read_training_data(folders, held, options.val_share)
+    found = read_training_data(folders, held, options.val_share)
+    if found.shares_clips:
+        print_problem(
+            f"validation is by the {found.facts['validation']}, so its scores are optimistic: --val-data with other "
+            "clips gives honest ones"
+        )
+    return found
 
 
 def _check_options(options: FeatureOptions, masklets: MaskletSettings, needs_encoder: bool, needs_votes: bool) -> None:

@@ -19,6 +19,7 @@ from .classifier import (
     ClassifierRecipe,
     TrainedClassifier,
     make_lessons,
+    name_held_out,
     read_windows,
     split_windows_of,
     train_classifier,
@@ -41,12 +42,14 @@ class TrainingData:
         train: Training windows.
         validation: Validation windows.
         facts: Where they come from, for the model card.
+        shares_clips: Whether clips to learn from are also among those to stop by, which makes scores optimistic.
     """
 
     folder: FeatureFolder
     train: Windows
     validation: Windows
     facts: dict[str, Any]
+    shares_clips: bool = False
 
 
 def read_training_data(
@@ -68,6 +71,7 @@ def read_training_data(
         differing += [] if other.label_space.names == first.label_space.names else ["classes"]
         if differing:
             raise RunError(f"{first.path} and {other.path} differ in {', '.join(differing)}: they cannot be mixed")
+    kinds: list[str] = []
     facts: dict[str, Any] = {"training": [folder.info["data"]["name"] for folder in folders]}
     if validation:
         train = [window for folder in folders for window in read_windows(folder)]
@@ -79,9 +83,10 @@ def read_training_data(
             some, others = split_windows_of(folder, share)
             train += some
             held += others
-        facts["validation"] = f"{share:.0%} of the training windows"
+        kinds = sorted({name_held_out(folder) for folder in folders})
+        facts["validation"] = f"{' and '.join(kinds)} of the training data ({100 * share:g} %)"
     facts |= {"training windows": len(train), "validation windows": len(held), "masklets by": _source(first)}
-    return TrainingData(first, train, held, facts)
+    return TrainingData(first, train, held, facts, shares_clips=any(kind != "last clips" for kind in kinds))
 
 
 def _features_of(folder: FeatureFolder) -> dict[str, Any] | None:
