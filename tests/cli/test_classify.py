@@ -141,6 +141,27 @@ def test_a_model_and_a_run_fill_too(street, partial, command, tmp_path):
     assert len(list((partial / "labels").rglob("*.png"))) == 4
 
 
+def test_colours_and_ids_are_the_classifiers_not_the_base_labels(street, partial, base, command, tmp_path):
+    """Base maps with raw ids 20, 21, ... and grey for every class come out in the classifier's ids and colours."""
+    other = {**LABEL_SPACE.to_dict(), "name": "grey", "ignore_ids": [0]}
+    other["classes"] = [
+        {"id": 20 + number, "name": name, "color": [9 + number] * 3} for number, name in enumerate(LABEL_SPACE.names)
+    ]
+    for file in street.base.rglob("*.png"):
+        target = tmp_path / "base" / file.relative_to(street.base)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        labels = np.asarray(Image.open(file))
+        Image.fromarray(np.where(labels == VOID, 0, labels + 20).astype(np.uint8)).save(target)
+    (tmp_path / "base" / "label_set.json").write_text(json.dumps(other))
+    assert command(*on_partial(street, partial, tmp_path / "one", "--base", street.base)).code == 0
+    answer = command(*on_partial(street, partial, tmp_path / "two", "--base", tmp_path / "base"))
+    assert answer.code == 0, answer.text
+    label_sets = [json.loads((tmp_path / run / "run.json").read_text())["label_set"] for run in ("one", "two")]
+    assert label_sets[0] == label_sets[1] == LABEL_SPACE.to_dict()
+    assert np.array_equal(labels_of(tmp_path / "two", "base"), base)
+    assert np.array_equal(labels_of(tmp_path / "two"), labels_of(tmp_path / "one"))
+
+
 def test_base_votes_get_a_weight(street, partial, base, command, tmp_path):
     runs = {}
     for combine in ("0", "0.5", "1", "learned"):

@@ -101,7 +101,7 @@ def classify(
         space, how = _by_classifier(classifier, encoder, naming, weight)
     request = Naming(
         command="classify",
-        base=lambda device, dtype: _load_base(base, labels, label_set, space, device, dtype),
+        base=lambda device, dtype: _load_base(base, labels, label_set, space, by_text, device, dtype),
         namer=how.load,
         settings={
             **how.settings,
@@ -218,10 +218,20 @@ def _fingerprint(labels: Path | None, out: Path) -> dict[str, str]:
 
 
 def _load_base(
-    base: str | None, labels: Path | None, label_set: Path | None, space: "LabelSpace", device: str, dtype: str
+    base: str | None,
+    labels: Path | None,
+    label_set: Path | None,
+    space: "LabelSpace",
+    by_text: bool,
+    device: str,
+    dtype: str,
 ) -> tuple["BaseLabelSource", dict[str, str]]:
-    """Load what fills the pixels outside all masklets, after making sure that it speaks of the same classes."""
+    """Load what fills the pixels outside all masklets, after making sure that it speaks of the same classes.
+
+    Colours and raw ids of the run are the classifier's; classes in words have none of their own worth keeping.
+    """
     from ..segmenters import StoredLabels
+    from ..segmenters.in_space import LabelsInSpace
     from ..segmenters.void import VoidLabels
     from ..segmentor import base_label_space, check_classes
 
@@ -232,4 +242,4 @@ def _load_base(
     else:
         source, weights = StoredLabels(labels, base_label_space(labels, space, label_set)), {}
     check_classes(source.label_space, space)
-    return source, weights
+    return source if by_text else LabelsInSpace(source, space), weights
