@@ -226,6 +226,34 @@ def test_a_dry_run_says_what_would_be_done_and_writes_nothing(street, command, t
     assert "base none" in command(*words(street, tmp_path / "run", "--dry-run")).text
 
 
+def test_a_plan_without_a_base_counts_none(street, command, tmp_path):
+    call = ["classify", street.clip, "--out", tmp_path / "run", "--classifier", street.classifier, "--sam2", "nano"]
+    shown = command(*call, "--dry-run").text
+    assert "TFLOP" in shown
+    assert "base labels come on top" not in shown
+    assert "base labels come on top" in command(*call, "--base", street.base, "--dry-run").text
+
+
+def test_a_dry_run_finds_models_that_cannot_be_had(street, command, tmp_path):
+    answer = command(*words(street, tmp_path / "run", "--base", "nowhere", "--dry-run"))
+    assert "'nowhere' is neither a known name, nor a folder here" in answer.message
+    call = by_words(street, tmp_path / "run", "nowhere", "--labels-text", "sky,car", "--dry-run")
+    assert "'nowhere' is neither a known name, nor a folder here" in command(*call).message
+
+
+def test_unlabelled_pixels_are_said(street, partial, command, tmp_path):
+    answer = command(*on_partial(street, partial, tmp_path / "run"))
+    assert "frames classified" in answer.text
+    assert "flip a frame, base" not in answer.text
+    covered = (labels_of(tmp_path / "run") != VOID).mean()
+    assert covered < 0.5
+    assert f"masklets cover {100 * covered:.1f} % of the pixels, the rest is unlabelled" in answer.text
+    assert "pass --base or --tracker superpixel" in answer.text
+    filled = command(*on_partial(street, partial, tmp_path / "filled", "--base", street.base))
+    assert "the rest is unlabelled" not in filled.text
+    assert "flip a frame, base" in filled.text
+
+
 def test_shards_cover_a_data_set(street, alone, command, tmp_path):
     call = ["classify", street.root, "--out", tmp_path / "out", "--classifier", street.classifier, *street.how, *BARE]
     for shard in ("1/2", "2/2"):

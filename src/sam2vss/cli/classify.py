@@ -87,6 +87,10 @@ def classify(
     if by_text == (classifier is not None):
         raise SettingsError("pass either --classifier, or classes in words with --labels-text or --prompts")
     labels = _label_folder(base)
+    if base is not None and labels is None:
+        from ..segmenters import find_segmenter
+
+        find_segmenter(base)  # raises now, and in a dry run, where there is none
     if by_text:
         if combine is not None or encoder is not None or naming.vote == "frame":
             raise SettingsError("--combine, --encoder and --vote frame go with --classifier, not with classes in words")
@@ -110,6 +114,7 @@ def classify(
         },
         inputs=[path for path in (labels, label_set, prompts) if path is not None],
         plan={**how.plan, "base": base or "none"},
+        has_base=base is not None,
     )
     vote = how.settings["vote"]
     painting = VoteSettings(vote=vote, min_share=naming.min_share, overlap=naming.overlap)
@@ -152,7 +157,10 @@ def _by_classifier(
 
 
 def _by_text(vocabulary: "Vocabulary", text_model: str, text: TextSettings, naming: ClassifySettings) -> _Namer:
-    """Say how words name masklets."""
+    """Say how words name masklets; a model that cannot be had is known before any work."""
+    from ..encoders.image_text import find_text_model
+
+    find_text_model(text_model)
 
     def load(
         tracker: "MaskletTracker", label_space: "LabelSpace", device: str, dtype: str
