@@ -42,7 +42,10 @@ def test_a_classifier_is_trained_on_a_data_set(street):
     assert record["data"]["training"] == ["synthetic_street train"]
     assert (record["data"]["training windows"], record["data"]["validation windows"]) == (2, 2)
     assert record["data"]["masklets by"] == "tracker superpixel, labels base"
-    assert record["recipe"]["hidden"] == 16
+    assert (record["recipe"]["hidden"], record["recipe"]["levels"]) == (16, ["fused"])
+    card = (street.classifier / "README.md").read_text()
+    assert f"| learned weight of base votes | {network.vote_weight:.4g} |" in card
+    assert "| frames per window | 2 |" in card
     assert str(street.root.parent) not in (street.classifier / "README.md").read_text()
     folder = FeatureFolder.open(street.classifier / "features")
     assert folder.is_complete
@@ -80,6 +83,14 @@ def test_the_end_and_the_progress_are_told(command, street, tmp_path):
     assert "masks that teach" in answer.out
     assert "validation is by the last windows of the training data (10 %), so its scores are optimistic" in answer.text
     assert len((tmp_path / "out" / "metrics.jsonl").read_text().splitlines()) == 2
+
+
+def test_a_training_that_stops_early_is_shown_as_finished(command, street, tmp_path):
+    answer = command(*on_features(street, tmp_path / "out", epochs=30), "--patience", 1, "--rate", 1e-9)
+    assert answer.code == 0, answer.text
+    passes = len((tmp_path / "out" / "metrics.jsonl").read_text().splitlines())
+    assert passes < 30
+    assert f"{passes}/{passes} mask mIoU" in answer.text
 
 
 def test_options_reach_the_recipe(command, street, tmp_path):

@@ -89,10 +89,20 @@ def test_the_last_windows_are_held_out_of_every_folder(made):
         "training windows": 7,
         "validation windows": 4,
         "masklets by": "tracker exact, sam2 nano, labels predictions",
+        "frames per window": 4,
     }
     assert data.shares_clips
     more = read_training_data([made["one"]], [], 0.5)
     assert starts_of(more.validation) == [(8, 4), (12, 1), (4, 4)]
+
+
+def test_settings_of_sam_2_are_facts(made):
+    settings = {"window": 4, "points": 16, "pred_iou": 0.6}
+    source = {"tracker": "sam2", "masklets": settings}
+    one = FeatureFolder(made["one"].path, {**made["one"].info, "source": source})
+    facts = read_training_data([one], []).facts
+    assert facts["masklet settings"] == ["points 16", "pred iou 0.6"]
+    assert facts["frames per window"] == 4
 
 
 def test_folders_for_validation_validate(made):
@@ -192,7 +202,7 @@ def test_a_fusion_is_written_with_all_that_belongs_to_it(tmp_path, lessons):
     assert found.training_record["scores"] == {
         "mask mIoU": trained.miou,
         "mask mIoU of the majority vote": trained.majority_miou,
-        "mask mIoU of the best decisions": trained.best_miou,
+        "mask mIoU if most pixels were right": trained.best_miou,
         "masklets that leave the base labels": trained.kept,
         "passes": 2,
     }

@@ -141,5 +141,5 @@ def card_table(title: str, values: Mapping[str, Any]) -> str:
 def _in_words(value: Any) -> str:
     if isinstance(value, float):
         return f"{value:.4g}"
-    text = ", ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
+    text = (", ".join(map(str, value)) or "none") if isinstance(value, list | tuple) else str(value)
     return text.replace("|", "\\|").replace("\n", " ")

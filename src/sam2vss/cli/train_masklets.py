@@ -189,7 +189,7 @@ def fusion(
         ["passes", str(trained.epochs)],
         ["mIoU of validation masklets, fusion", f"{100 * trained.miou:.2f}"],
         ["the same, majority vote", f"{100 * trained.majority_miou:.2f}"],
-        ["the same, best decisions", f"{100 * trained.best_miou:.2f}"],
+        ["the same, if most pixels were right", f"{100 * trained.best_miou:.2f}"],
         ["masklets that leave the base labels", f"{100 * trained.kept:.1f} %"],
     ]
     _print_end(rows, options.out)
@@ -218,6 +218,8 @@ def _passes(total: int) -> Iterator[Callable[[dict[str, Any]], None]]:
             progress.update(task, completed=entry["step"], score=score)
 
         yield say
+        done = progress.tasks[task].completed  # training may have stopped early, and then it is finished too
+        progress.update(task, total=done)
 
 
 def _print_end(rows: list[list[str]], out: Path) -> None:

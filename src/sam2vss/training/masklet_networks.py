@@ -86,6 +86,7 @@ def read_training_data(
         kinds = sorted({name_held_out(folder) for folder in folders})
         facts["validation"] = f"{' and '.join(kinds)} of the training data ({100 * share:g} %)"
     facts |= {"training windows": len(train), "validation windows": len(held), "masklets by": _source(first)}
+    facts |= _masklet_facts(first)
     return TrainingData(first, train, held, facts, shares_clips=any(kind != "last clips" for kind in kinds))
 
 
@@ -100,6 +101,17 @@ def _source(folder: FeatureFolder) -> str:
     names = ("tracker", "sam2", "mode", "image_size", "segmenter", "labels")
     shown = {name: str(source[name]).rstrip("/").rsplit("/", 1)[-1] for name in names if source.get(name)}
     return ", ".join(f"{name} {value}" for name, value in shown.items())
+
+
+def _masklet_facts(folder: FeatureFolder) -> dict[str, Any]:
+    """Return the window, and where SAM 2 made the masklets its point grid and thresholds."""
+    facts = {"frames per window": folder.info["window"]}
+    source = folder.info["source"]
+    settings = source.get("masklets") or {}
+    if source.get("tracker") == "sam2" and settings:
+        values = [f"{name.replace('_', ' ')} {value}" for name, value in settings.items() if name != "window"]
+        facts["masklet settings"] = values
+    return facts
 
 
 def check_place(out: Path, overwrite: bool) -> None:
@@ -152,7 +164,8 @@ def make_classifier(
         "by class": [f"{name} {count}" for name, count in zip(names, counts.tolist(), strict=True)],
     }
     scores = {"mask mIoU": trained.miou, "mask accuracy": trained.accuracy, "passes": trained.epochs}
-    network.note_training({"data": facts, "recipe": asdict(recipe), "scores": scores})
+    steps = {**asdict(recipe), "levels": network.about["levels"]}
+    network.note_training({"data": facts, "recipe": steps, "scores": scores})
     save_network(network, out)
     return trained
 
@@ -170,11 +183,13 @@ def make_fusion(
     scores = {
         "mask mIoU": trained.miou,
         "mask mIoU of the majority vote": trained.majority_miou,
-        "mask mIoU of the best decisions": trained.best_miou,
+        "mask mIoU if most pixels were right": trained.best_miou,
         "masklets that leave the base labels": trained.kept,
         "passes": trained.epochs,
     }
-    trained.network.note_training({"data": data.facts, "recipe": asdict(recipe), "scores": scores})
+    levels = recipe.levels or ((data.folder.encoder or {}).get("level_names", ()) if recipe.uses_features else ())
+    steps = {**asdict(recipe), "levels": levels}
+    trained.network.note_training({"data": data.facts, "recipe": steps, "scores": scores})
     save_network(trained.network, out)
     return trained
 
