@@ -61,7 +61,8 @@ class SavedNetwork(nn.Module, PyTorchModelHubMixin):  # type: ignore[misc] # the
         Raises:
             WeightsError: If it cannot be had, or is something else.
         """
-        location = resolve_model(name, aliases)
+        bundled = f"what is bundled ({', '.join(aliases)})" if aliases else ""
+        location = resolve_model(name, aliases, without_download=bundled)
         config = json.loads((location.path / "config.json").read_text(encoding="utf-8"))
         found = config.get("format")
         if found != cls.format:
