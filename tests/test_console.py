@@ -65,3 +65,13 @@ def test_the_summary_says_what_was_there_before_and_the_time_of_a_new_frame(caps
     assert "2.0 s (0.50 s a frame)" in shown  # 2 s for 4 new frames
     print_summary(RunSummary(frames=6, resumed_frames=6), 2.0)
     assert "2.0 s │" in capsys.readouterr().out
+
+
+def test_the_summary_without_base_labels_compares_with_none(capsys):
+    print_summary(RunSummary(frames=6, flip_base=0.25, flip_refined=0.125), 2.0, "classified", has_base=False)
+    shown = capsys.readouterr().out
+    assert "frames classified" in shown
+    assert "labels that flip a frame, classified" in shown
+    assert "12.50 %" in shown
+    assert "base" not in shown
+    assert "refined" not in shown

@@ -131,9 +131,14 @@ def test_bundled_weights_are_shown_with_their_hash(tmp_path, monkeypatch):
     monkeypatch.setattr(doctor, "__file__", str(tmp_path / "doctor.py"))
     (tmp_path / "sam2" / "nano").mkdir(parents=True)
     (tmp_path / "sam2" / "nano" / "model.safetensors").write_bytes(b"abc")
-    sam2, segmenter = doctor._bundled_weights()
+    sam2, segmenter, *ours = doctor._bundled_weights()
     assert (sam2.name, sam2.found) == (
         "bundled sam2-nano",
         "0.0 MB, sha256 ba7816bf8f01",
     )  # sha256 of "abc", FIPS 180-2
     assert (segmenter.status, segmenter.found) == ("problem", "missing")
+    assert [check.name for check in ours] == [
+        f"bundled {name}" for name in ("classifier nano", "fusion nano", "fusion nano-any")
+    ]
+    monkeypatch.undo()
+    assert {check.status for check in doctor._bundled_weights()} == {"ok"}

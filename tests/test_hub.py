@@ -17,6 +17,9 @@ from fake_hub import COMMIT, FakeHub, fake_hub, use_hub
 from sam2vss import hub
 from sam2vss.errors import WeightsError
 from sam2vss.hub import cached_model, hub_problem, local_model, resolve_model
+from sam2vss.sam2.loading import find_sam2
+from sam2vss.segmenters import find_segmenter
+from sam2vss.segmentor import find_fusion
 from sam2vss.settings import SAM2_ALIASES
 
 SOURCE = Path(hub.__file__).parents[1]
@@ -107,8 +110,23 @@ def test_a_refused_connection_is_an_error_within_seconds_that_names_the_ways_out
     ) as info:
         resolve_model("org/model", {})
     assert time.monotonic() - started < 3
-    for way_out in ("local folder", "HF_HUB_OFFLINE=1", "--sam2 nano", "--labels DIR"):
+    for way_out in ("local folder", "HF_HUB_OFFLINE=1", "(and there is no folder org/model here)"):
         assert way_out in str(info.value)
+    assert "needs no download" not in str(info.value)
+
+
+def test_ways_out_are_those_of_what_was_asked_for():
+    with pytest.raises(WeightsError, match=r"set HF_HUB_OFFLINE=1; or use what needs no download: `--sam2 nano`\.$"):
+        resolve_model("org/model", {}, without_download="`--sam2 nano`")
+    with pytest.raises(WeightsError, match="hub cannot be reached") as info:
+        resolve_model("alias", {"alias": "org/model"})
+    assert "no folder" not in str(info.value)  # nobody meant one
+    expected = ((find_sam2, "--sam2 nano"), (find_segmenter, "--labels DIR"), (find_fusion, "bundled (nano, nano-any)"))
+    for find, way_out in expected:
+        with pytest.raises(WeightsError) as info:
+            find("org/model")
+        assert way_out in str(info.value)
+        assert sum(way in str(info.value) for _, way in expected) == 1
 
 
 def test_a_hub_that_accepts_and_stays_silent_is_given_up_after_the_timeout(empty_cache, monkeypatch):

@@ -508,7 +508,7 @@ def test_a_page_that_cannot_be_written_is_an_error_of_ours(tmp_path: Path) -> No
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"package": "other"}, "was not written by sam2vss"),
+        ({"package": "other"}, "was not written by sam2vss; pass a folder of `sam2vss refine`, `classify`"),
         ({"format_version": 99}, "has run format 99, this version of sam2vss reads 1"),
         ({"label_set": {}}, "damaged label_set"),
         ({"label_set": {"classes": [{"id": 1, "name": "a", "color": [999, 0, 0]}]}}, "damaged label_set"),
@@ -571,5 +571,5 @@ def test_a_line_separator_in_a_frame_name_does_not_cut_its_window(tmp_path):
 
 
 def test_a_folder_name_that_is_too_long_is_no_run_folder(tmp_path):
-    with pytest.raises(RunError, match="is not a run folder"):
+    with pytest.raises(RunError, match=r"is not a run folder.*`classify`"):
         write_report(tmp_path / ("x" * 300))

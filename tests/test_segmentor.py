@@ -60,6 +60,17 @@ def test_base_labels_fill_what_no_masklet_covers(exact):
     assert np.array_equal(label(base=ArrayLabels(BASE, CLASSES)), expected)
 
 
+def test_results_are_of_the_classifiers_label_set(exact, monkeypatch):
+    seen = []
+    refine = segmentor.Refiner.refine
+    monkeypatch.setattr(
+        segmentor.Refiner, "refine", lambda self, source, base, *rest: seen.append(base) or refine(self, source, base)
+    )
+    grey = LabelSpace(CLASSES.names, np.full((4, 3), 7, np.uint8), name="grey")
+    assert np.array_equal(label(base=ArrayLabels(BASE, grey)), np.where(COVERED, TRUTH, BASE))
+    assert seen[0].label_space.to_dict() == CLASSES.to_dict()
+
+
 def test_files_are_labelled_as_arrays(tmp_path, exact):
     frames = toy.write_toy_frames(tmp_path / "frames", T)
     maps = toy.write_toy_labels(tmp_path / "maps", T, 0.3)

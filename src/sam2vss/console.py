@@ -3,6 +3,7 @@
 import os
 from collections.abc import Sequence
 from types import TracebackType
+from typing import Literal
 
 from rich.console import Console
 from rich.markup import escape
@@ -87,21 +88,31 @@ def print_rows(rows: Sequence[Sequence[str]], title: str | None = None, console:
     console.print(table)
 
 
-def print_summary(summary: RunSummary, seconds: float) -> None:
-    """Print what a run did in a few lines."""
+def print_summary(
+    summary: RunSummary, seconds: float, result: Literal["refined", "classified"] = "refined", has_base: bool = True
+) -> None:
+    """Print what a run did in a few lines.
+
+    Args:
+        summary: What was done.
+        seconds: How long it took.
+        result: What became of frames and labels.
+        has_base: Whether there were base labels to compare with.
+    """
+    flips = [["labels that flip a frame, base", f"{100 * summary.flip_base:.2f} %"]] if has_base else []
     new_frames = summary.frames - summary.resumed_frames
     rows = [
         ["run", "value"],
         ["clips", str(summary.clips)],
         [
-            "frames refined",
+            f"frames {result}",
             f"{summary.frames}" + (f" ({summary.resumed_frames} before)" if summary.resumed_frames else ""),
         ],
         ["windows", str(summary.windows)],
         ["masklets", str(summary.masklets)],
         ["coverage", f"{100 * summary.coverage:.1f} %"],
-        ["labels that flip a frame, base", f"{100 * summary.flip_base:.2f} %"],
-        ["labels that flip a frame, refined", f"{100 * summary.flip_refined:.2f} %"],
+        *flips,
+        [f"labels that flip a frame, {result}", f"{100 * summary.flip_refined:.2f} %"],
         ["time", f"{seconds:.1f} s" + (f" ({seconds / new_frames:.2f} s a frame)" if new_frames else "")],
     ]
     print_rows(rows)

@@ -24,7 +24,13 @@ Status = Literal["ok", "note", "problem"]
 HUB_TIMEOUT_S = 1.5
 MIN_FREE_GB = 5.0  # ours: SAM 2.1 base-plus and SegFormer-B2 together take 0.4 GB, a run's label maps and videos more
 TRANSFORMERS_RANGE = ((5, 8), (6, 0))  # from the first up to, not including, the second; as in pyproject.toml
-_BUNDLED = {"sam2-nano": "sam2/nano", "segformer-nano": "segmenters/nano"}
+_BUNDLED = {
+    "sam2-nano": "sam2/nano",
+    "segformer-nano": "segmenters/nano",
+    "classifier nano": "classifiers/nano/classifier",
+    "fusion nano": "classifiers/nano/fusion",
+    "fusion nano-any": "classifiers/nano/fusion-any",
+}
 
 
 @dataclass(frozen=True)
@@ -199,7 +205,7 @@ def _bundled_weights() -> list[Check]:
             found = f"{file.stat().st_size / 1e6:.1f} MB, sha256 {sha256_of(file)[:12]}"
             checks.append(Check(name, "ok", found))
         else:
-            checks.append(Check(name, "problem", "missing", "`sam2vss demo` needs it: install the package again."))
+            checks.append(Check(name, "problem", "missing", "It belongs to the package: install it again."))
     return checks
 
 

@@ -23,8 +23,7 @@ TEXT_PATTERNS = ("*.json", "*.txt")  # configurations, shard index, tokenizer vo
 PICKLE_SUFFIXES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
 WAYS_OUT = (
     "Ways out: pass a local folder with config.json and model.safetensors instead of the name; or fill the cache once "
-    "where there is a network (HF_HOME names it) and set HF_HUB_OFFLINE=1; or use what needs no download: "
-    "`--sam2 nano` (small, bundled) in place of SAM 2, `--labels DIR` in place of a segmentation model."
+    "where there is a network (HF_HOME names it) and set HF_HUB_OFFLINE=1"
 )
 
 
@@ -67,6 +66,7 @@ def resolve_model(
     revision: str | None = None,
     needs_one_of: Sequence[str] = (),
     checkpoint_suffixes: tuple[str, ...] = (),
+    without_download: str = "",
 ) -> ModelLocation:
     """Find a model on this machine, downloading it only when it is neither here nor in the cache.
 
@@ -78,6 +78,7 @@ def resolve_model(
         needs_one_of: A cached copy without any of these files counts as incomplete, and the hub is asked.
         checkpoint_suffixes: Endings of single files that the caller can load, such as ".pt"; none by default. A name
             that ends so is a file, never a hub id.
+        without_download: What serves the same purpose and is here already, for the message; "" if nothing.
 
     Raises:
         WeightsError: If there is no such model, it cannot be reached, or it has no safetensors weights.
@@ -105,11 +106,14 @@ def resolve_model(
     if not _is_hub_id(target):
         raise WeightsError(_unknown_name(name, target, aliases))
     cached = cached_model(target, revision)
-    if cached is None:
-        return _download(target, revision, aliases, "not in the local cache")
-    if needs_one_of and not any((cached.path / file).is_file() for file in needs_one_of):
-        return _download(target, revision, aliases, f"in the local cache without {needs_one_of[0]}")
-    return cached
+    lack = "not in the local cache"
+    if cached is not None:
+        if not needs_one_of or any((cached.path / file).is_file() for file in needs_one_of):
+            return cached
+        lack = f"in the local cache without {needs_one_of[0]}"
+    here = "" if name in aliases else f" (and there is no folder {target} here)"
+    ways_out = f"{WAYS_OUT}; or use what needs no download: {without_download}." if without_download else f"{WAYS_OUT}."
+    return _download(target, revision, aliases, lack, here, ways_out)
 
 
 def local_model(folder: Path, name: str | None = None) -> ModelLocation:
@@ -219,13 +223,18 @@ def _did_you_mean(name: str, aliases: Mapping[str, str]) -> str:
     return f" Did you mean {' or '.join(close)}?" if close else ""
 
 
-def _download(hub_id: str, revision: str | None, aliases: Mapping[str, str], lack: str) -> ModelLocation:
-    """Fetch a hub model into the cache, after one quick question whether it can be had; `lack` says why it must be."""
+def _download(
+    hub_id: str, revision: str | None, aliases: Mapping[str, str], lack: str, here: str, ways_out: str
+) -> ModelLocation:
+    """Fetch a hub model into the cache, after one quick question whether it can be had; `lack` says why it must be.
+
+    `here` says that the name is no folder, `ways_out` what to do; both are for messages.
+    """
     from huggingface_hub import HfApi, errors, snapshot_download
     from huggingface_hub.utils import filter_repo_objects
 
     if is_offline():
-        raise WeightsError(f"{hub_id} is {lack} and HF_HUB_OFFLINE forbids to fetch it. {WAYS_OUT}")
+        raise WeightsError(f"{hub_id} is {lack} and HF_HUB_OFFLINE forbids to fetch it{here}. {ways_out}")
     subfolders = ["*/*"]  # `*` also matches `/`: without this, other models in subfolders would come along
     try:
         info = HfApi(library_name="sam2vss").model_info(hub_id, revision=revision, timeout=PROBE_TIMEOUT_S)
@@ -254,13 +263,13 @@ def _download(hub_id: str, revision: str | None, aliases: Mapping[str, str], lac
     except errors.GatedRepoError as error:
         raise WeightsError(
             f"{hub_id} is gated: accept its conditions on its hub page and set HF_TOKEN to a token of that account. "
-            f"{WAYS_OUT}"
+            f"{ways_out}"
         ) from error
     except errors.RevisionNotFoundError as error:
         raise WeightsError(f"{hub_id} has no revision {revision!r} on the hub") from error
     except errors.RepositoryNotFoundError as error:
         raise WeightsError(
-            f"there is no model {hub_id} on the hub, or it is private and HF_TOKEN does not open it."
+            f"there is no model {hub_id} on the hub, or it is private and HF_TOKEN does not open it{here}."
             f"{_did_you_mean(hub_id, aliases)}"
         ) from error
     except (errors.HfHubHTTPError, errors.LocalEntryNotFoundError, _transport_error(), ConnectionError) as error:
@@ -270,7 +279,7 @@ def _download(hub_id: str, revision: str | None, aliases: Mapping[str, str], lac
                 f"the hub refuses {hub_id} (HTTP {status}): set HF_TOKEN to a token that opens it"
             ) from error
         raise WeightsError(
-            f"{hub_id} is {lack} and the hub cannot be reached ({_reason(error)}). {WAYS_OUT}"
+            f"{hub_id} is {lack} and the hub cannot be reached ({_reason(error)}){here}. {ways_out}"
         ) from error
     except OSError as error:  # a full disk, a cache that cannot be written
         raise WeightsError(f"{hub_id} cannot be stored in the local cache: {error}") from error

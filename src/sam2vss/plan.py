@@ -18,8 +18,19 @@ def print_plan(
     follow: FollowSettings,
     engine: EngineChoice,
     device: str,
+    has_base: bool = True,
 ) -> None:
-    """Print clips and windows, and with SAM 2 the operations, time and memory to expect."""
+    """Print clips and windows, and with SAM 2 the operations, time and memory to expect.
+
+    Args:
+        clips: What will be worked on.
+        sam2: SAM 2 weights; None: other masklets.
+        masklets: Window and point grid.
+        follow: How masklets live on.
+        engine: Mode and image size.
+        device: Where it will run.
+        has_base: Whether base labels will come on top.
+    """
     rows = [["clip", "size", "frames", "windows"]]
     lengths: list[int] = []
     for clip in clips:
@@ -39,6 +50,7 @@ def print_plan(
     mode = choose_mode(engine.mode, device, sam2)
     cost = tracking_cost(find_sam2(sam2).path, masklets.points, engine.image_size)
     speed = probe_speed(device)
+    base = "; base labels come on top" if has_base else ""
     rows = [["if a window has", "operations", "time", "state"]]
     for count in ASSUMED_MASKLETS:
         if mode == "exact":
@@ -55,7 +67,7 @@ def print_plan(
     left_out = f"; {unknown} of {len(clips)} clips are of unknown length and left out" if unknown else ""
     print_rows(
         rows,
-        f"{sam2}, mode {mode}, on {device}, about {speed / 1e9:.0f} GFLOP/s; base labels come on top{left_out}",
+        f"{sam2}, mode {mode}, on {device}, about {speed / 1e9:.0f} GFLOP/s{base}{left_out}",
     )
 
 

@@ -84,12 +84,13 @@ def read_run(run_dir: Path, others: Mapping[str, Path] | None = None) -> RunReco
     if not os.path.isfile(run_dir / "run.json"):  # Path.is_file raises for names that are too long
         raise RunError(
             f"{run_dir} is not a run folder: it holds no run.json. "
-            "Pass a folder written by `sam2vss refine`, `demo`, `bench` or `ablate`."
+            "Pass a folder written by `sam2vss refine`, `classify`, `demo`, `bench` or `ablate`."
         )
     info = _read_json(run_dir / "run.json")
     if not is_ours(info):
         raise RunError(
-            f"{run_dir / 'run.json'} was not written by sam2vss; pass a folder of `sam2vss refine` or `demo`"
+            f"{run_dir / 'run.json'} was not written by sam2vss; pass a folder of `sam2vss refine`, "
+            "`classify` or `demo`"
         )
     if info["format_version"] != FORMAT_VERSION:
         raise RunError(

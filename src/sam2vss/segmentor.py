@@ -230,6 +230,8 @@ def classify(
         LabelError: If the base labels are of other classes than the classifier's.
     """
     from .classifiers.classifier import MaskletClassifier
+    from .segmenters.in_space import LabelsInSpace
+    from .segmenters.stored import StoredLabels
     from .segmenters.void import VoidLabels
 
     if combine is not None and base is None:
@@ -261,9 +263,9 @@ def classify(
         yield from refiner.refine(source, VoidLabels(classifier.label_space))
         return
     space = classifier.label_space
-    if isinstance(base, str | Path):
-        space = base_label_space(Path(base), space)
-    elif hasattr(base, "label_space"):
-        space = base.label_space
-    check_classes(space, classifier.label_space)
+    if isinstance(base, str | Path) and not isinstance(source, np.ndarray):
+        base = StoredLabels(Path(base), base_label_space(Path(base), space))
+    if not isinstance(base, str | Path | np.ndarray):
+        check_classes(base.label_space, space)
+        base = LabelsInSpace(base, space)
     yield from refiner.refine(source, base, space)

@@ -141,6 +141,27 @@ def test_a_model_and_a_run_fill_too(street, partial, command, tmp_path):
     assert len(list((partial / "labels").rglob("*.png"))) == 4
 
 
+def test_colours_and_ids_are_the_classifiers_not_the_base_labels(street, partial, base, command, tmp_path):
+    """Base maps with raw ids 20, 21, ... and grey for every class come out in the classifier's ids and colours."""
+    other = {**LABEL_SPACE.to_dict(), "name": "grey", "ignore_ids": [0]}
+    other["classes"] = [
+        {"id": 20 + number, "name": name, "color": [9 + number] * 3} for number, name in enumerate(LABEL_SPACE.names)
+    ]
+    for file in street.base.rglob("*.png"):
+        target = tmp_path / "base" / file.relative_to(street.base)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        labels = np.asarray(Image.open(file))
+        Image.fromarray(np.where(labels == VOID, 0, labels + 20).astype(np.uint8)).save(target)
+    (tmp_path / "base" / "label_set.json").write_text(json.dumps(other))
+    assert command(*on_partial(street, partial, tmp_path / "one", "--base", street.base)).code == 0
+    answer = command(*on_partial(street, partial, tmp_path / "two", "--base", tmp_path / "base"))
+    assert answer.code == 0, answer.text
+    label_sets = [json.loads((tmp_path / run / "run.json").read_text())["label_set"] for run in ("one", "two")]
+    assert label_sets[0] == label_sets[1] == LABEL_SPACE.to_dict()
+    assert np.array_equal(labels_of(tmp_path / "two", "base"), base)
+    assert np.array_equal(labels_of(tmp_path / "two"), labels_of(tmp_path / "one"))
+
+
 def test_base_votes_get_a_weight(street, partial, base, command, tmp_path):
     runs = {}
     for combine in ("0", "0.5", "1", "learned"):
@@ -203,6 +224,34 @@ def test_a_dry_run_says_what_would_be_done_and_writes_nothing(street, command, t
     assert f"base {street.base}" in answer.text
     assert list(tmp_path.iterdir()) == []
     assert "base none" in command(*words(street, tmp_path / "run", "--dry-run")).text
+
+
+def test_a_plan_without_a_base_counts_none(street, command, tmp_path):
+    call = ["classify", street.clip, "--out", tmp_path / "run", "--classifier", street.classifier, "--sam2", "nano"]
+    shown = command(*call, "--dry-run").text
+    assert "TFLOP" in shown
+    assert "base labels come on top" not in shown
+    assert "base labels come on top" in command(*call, "--base", street.base, "--dry-run").text
+
+
+def test_a_dry_run_finds_models_that_cannot_be_had(street, command, tmp_path):
+    answer = command(*words(street, tmp_path / "run", "--base", "nowhere", "--dry-run"))
+    assert "'nowhere' is neither a known name, nor a folder here" in answer.message
+    call = by_words(street, tmp_path / "run", "nowhere", "--labels-text", "sky,car", "--dry-run")
+    assert "'nowhere' is neither a known name, nor a folder here" in command(*call).message
+
+
+def test_unlabelled_pixels_are_said(street, partial, command, tmp_path):
+    answer = command(*on_partial(street, partial, tmp_path / "run"))
+    assert "frames classified" in answer.text
+    assert "flip a frame, base" not in answer.text
+    covered = (labels_of(tmp_path / "run") != VOID).mean()
+    assert covered < 0.5
+    assert f"masklets cover {100 * covered:.1f} % of the pixels, the rest is unlabelled" in answer.text
+    assert "pass --base or --tracker superpixel" in answer.text
+    filled = command(*on_partial(street, partial, tmp_path / "filled", "--base", street.base))
+    assert "the rest is unlabelled" not in filled.text
+    assert "flip a frame, base" in filled.text
 
 
 def test_shards_cover_a_data_set(street, alone, command, tmp_path):

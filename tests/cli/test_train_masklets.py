@@ -42,7 +42,10 @@ def test_a_classifier_is_trained_on_a_data_set(street):
     assert record["data"]["training"] == ["synthetic_street train"]
     assert (record["data"]["training windows"], record["data"]["validation windows"]) == (2, 2)
     assert record["data"]["masklets by"] == "tracker superpixel, labels base"
-    assert record["recipe"]["hidden"] == 16
+    assert (record["recipe"]["hidden"], record["recipe"]["levels"]) == (16, ["fused"])
+    card = (street.classifier / "README.md").read_text()
+    assert f"| learned weight of base votes | {network.vote_weight:.4g} |" in card
+    assert "| frames per window | 2 |" in card
     assert str(street.root.parent) not in (street.classifier / "README.md").read_text()
     folder = FeatureFolder.open(street.classifier / "features")
     assert folder.is_complete
@@ -77,7 +80,17 @@ def test_the_end_and_the_progress_are_told(command, street, tmp_path):
     assert f"metrics {tmp_path / 'out' / 'metrics.jsonl'}" in answer.out
     assert "tensorboard --logdir" in answer.text
     assert "2/2 mask mIoU" in answer.text
+    assert "masks that teach" in answer.out
+    assert "validation is by the last windows of the training data (10 %), so its scores are optimistic" in answer.text
     assert len((tmp_path / "out" / "metrics.jsonl").read_text().splitlines()) == 2
+
+
+def test_a_training_that_stops_early_is_shown_as_finished(command, street, tmp_path):
+    answer = command(*on_features(street, tmp_path / "out", epochs=30), "--patience", 1, "--rate", 1e-9)
+    assert answer.code == 0, answer.text
+    passes = len((tmp_path / "out" / "metrics.jsonl").read_text().splitlines())
+    assert passes < 30
+    assert f"{passes}/{passes} mask mIoU" in answer.text
 
 
 def test_options_reach_the_recipe(command, street, tmp_path):
@@ -207,6 +220,7 @@ def test_validation_clips_may_come_from_elsewhere(command, street, tmp_path):
     facts = json.loads((out / "config.json").read_text())["training"]["data"]
     assert facts["training"] == [f"synthetic_street ({first})"]
     assert facts["validation"] == [f"synthetic_street ({second})"]
+    assert "optimistic" not in answer.text
     again = command("train", "fusion", "--out", tmp_path / "again", "--features", out / "features", "--val-features",
                     out / "val-features", "--epochs", 1)  # fmt: skip
     assert again.code == 0
@@ -243,6 +257,8 @@ def test_one_class_only_in_the_truth_is_learnt(command, street, tmp_path):
     assert "no base votes" in answer.out
     network = MaskletClassifier.load(MaskletClassifier.find(str(tmp_path / "out"), {}))
     assert network.known_classes == (4,)
+    unknown = [name for number, name in enumerate(network.label_space.names) if number != 4]
+    assert f"no training masks: {', '.join(unknown)}; these classes are never given" in answer.text
 
 
 # --- messages --------------------------------------------------------------------------------------------------------
@@ -284,6 +300,15 @@ WRONG = [
     ("classifier", [*FEATURES, "--levels", "finest"], "finest is not among them: make them again"),
     ("classifier", [*FEATURES, "--split", "train"], "--split and --only choose clips of --data, and there are none"),
     ("classifier", [*FEATURES, "--val-tracker", "none"], "are for clips of --val-data, and there are none"),
+    (
+        "classifier",
+        [*FEATURES, "--encoder", ENCODER, "--tracker", "superpixel", "--tokens", "4", "--window", "2"],
+        "--encoder, --tokens, --tracker, --window would do nothing: features are stored as they were made",
+    ),
+    ("classifier", [*FEATURES, *LABELS], "--labels would do nothing"),
+    ("classifier", [*FEATURES, "--segmenter", "x", "--image-size", "64"], "--segmenter, --image-size would do nothing"),
+    ("fusion", [*FEATURES, "--val-features", "FEATURES", "--mode", "fast", "--sam2", "nano"], "--sam2, --mode would"),
+    ("fusion", [*FEATURES, "--pred-iou", "0.5"], "Leave it out, or make new features with --data"),
     ("classifier", [*FEATURES, "--balance", "double"], "double"),
     ("classifier", [*DATA, "--encoder", ENCODER, "--tokens", "-1"], "pooling keeps -1 cells a mask, expected 0 to"),
     ("classifier", [*DATA, "--encoder", ENCODER, "--pool", "mean", "mean"], "expected different ones of mean, max"),

@@ -24,13 +24,14 @@ from sam2vss.training.classifier import (
     group_batches,
     make_lessons,
     mask_miou,
+    name_held_out,
     read_windows,
     recipe_facts,
     split_windows_of,
     train_classifier,
 )
 from sam2vss.training.feature_folder import FeatureFolder, FeatureMaker, make_features
-from sam2vss.types import Window
+from sam2vss.types import LabelSpace, Window
 from toy import ExactTracker
 from toy_bench import write_data
 from toy_features import ClassEncoder, make_known, make_rows, make_truth
@@ -301,6 +302,26 @@ def test_the_last_frames_of_an_only_window_validate():
     ((known, truth),), ((held, held_truth),) = split_windows_of(OneWindow(11))
     assert (known.window, held.window) == (Window(0, 9), Window(9, 2))  # ceil(1.1) frames are held out
     assert (len(truth.classes), len(held_truth.classes)) == (9, 2)
+
+
+def stored_counts(*counts: int) -> FeatureFolder:
+    """A folder of clips with so many windows, by its account alone."""
+    names = [f"clip{number}" for number in range(len(counts))]
+    done = {name: list(range(count)) for name, count in zip(names, counts, strict=True)}
+    return FeatureFolder(Path("x"), {"clips": names, "done": done, "label_set": LabelSpace.numbered(2).to_dict()})
+
+
+@pytest.mark.parametrize(
+    ("counts", "expected"),
+    [
+        ([1] * 10, "last clips"),
+        ([3, 2], "last windows"),
+        ([1, 1], "last frames"),
+        ([3] * 8 + [1], "last windows or frames"),
+    ],
+)
+def test_what_is_held_out_has_a_name(counts, expected):
+    assert name_held_out(stored_counts(*counts)) == expected
 
 
 def test_single_frames_cannot_be_shared_out():

@@ -85,13 +85,24 @@ def test_the_last_windows_are_held_out_of_every_folder(made):
     assert data.folder is made["one"]
     assert data.facts == {
         "training": ["toy val", "toy val"],
-        "validation": "10% of the training windows",
+        "validation": "last windows of the training data (10 %)",
         "training windows": 7,
         "validation windows": 4,
         "masklets by": "tracker exact, sam2 nano, labels predictions",
+        "frames per window": 4,
     }
+    assert data.shares_clips
     more = read_training_data([made["one"]], [], 0.5)
     assert starts_of(more.validation) == [(8, 4), (12, 1), (4, 4)]
+
+
+def test_settings_of_sam_2_are_facts(made):
+    settings = {"window": 4, "points": 16, "pred_iou": 0.6}
+    source = {"tracker": "sam2", "masklets": settings}
+    one = FeatureFolder(made["one"].path, {**made["one"].info, "source": source})
+    facts = read_training_data([one], []).facts
+    assert facts["masklet settings"] == ["points 16", "pred iou 0.6"]
+    assert facts["frames per window"] == 4
 
 
 def test_folders_for_validation_validate(made):
@@ -99,6 +110,7 @@ def test_folders_for_validation_validate(made):
     assert starts_of(data.train) == [(0, 4), (4, 4), (8, 4), (12, 1), (0, 4), (4, 4)]
     assert starts_of(data.validation) == [(0, 5), (5, 5), (10, 3), (0, 5), (5, 3)]
     assert data.facts["validation"] == ["toy val"]
+    assert not data.shares_clips
 
 
 def test_the_same_encoder_at_another_place_is_the_same(made):
@@ -190,7 +202,7 @@ def test_a_fusion_is_written_with_all_that_belongs_to_it(tmp_path, lessons):
     assert found.training_record["scores"] == {
         "mask mIoU": trained.miou,
         "mask mIoU of the majority vote": trained.majority_miou,
-        "mask mIoU of the best decisions": trained.best_miou,
+        "mask mIoU if most pixels were right": trained.best_miou,
         "masklets that leave the base labels": trained.kept,
         "passes": 2,
     }

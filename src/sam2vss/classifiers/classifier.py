@@ -206,18 +206,21 @@ class MaskletClassifier(SavedNetwork):
             f"`{self.encoder_name}`. Made by `sam2vss train classifier`, used by `sam2vss classify --classifier`.\n"
         )
         what: dict[str, Any] = {**self.about, "scope": self.scope, "encoder fingerprint": self.encoder_fingerprint}
-        what |= {"classes": self.label_space.names, "without training masklets": self._unknown_names() or "none"}
+        what |= {"classes": self.label_space.names, "without training masklets": self.unknown_names}
+        what["learned weight of base votes"] = "no base votes" if self.vote_weight is None else self.vote_weight
         return (
             card_head(["image-classification"])
             + intro
             + card_table("The network", what)
             + card_table("Training data", training.get("data", {}))
             + card_table("Recipe", training.get("recipe", {}))
-            + card_table("Scores on validation clips, fractions", training.get("scores", {}))
+            + card_table("Scores of validation, fractions", training.get("scores", {}))
             + "\nThe licence of the weights follows from that of the training data and of the encoder.\n"
         )
 
-    def _unknown_names(self) -> list[str]:
+    @property
+    def unknown_names(self) -> list[str]:
+        """Classes without a training masklet, which are never given."""
         return [name for label, name in enumerate(self.label_space.names) if label not in self.known_classes]
 
 

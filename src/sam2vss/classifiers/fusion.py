@@ -303,6 +303,6 @@ class MaskletFusion(SavedNetwork):
             + card_table("The network", what)
             + card_table("Training data", training.get("data", {}))
             + card_table("Recipe", training.get("recipe", {}))
-            + card_table("Scores on validation clips, fractions", training.get("scores", {}))
+            + card_table("Scores of validation, fractions", training.get("scores", {}))
             + "\nThe licence of the weights follows from that of the training data and of the encoder.\n"
         )

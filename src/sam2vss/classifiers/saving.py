@@ -61,7 +61,8 @@ class SavedNetwork(nn.Module, PyTorchModelHubMixin):  # type: ignore[misc] # the
         Raises:
             WeightsError: If it cannot be had, or is something else.
         """
-        location = resolve_model(name, aliases)
+        bundled = f"what is bundled ({', '.join(aliases)})" if aliases else ""
+        location = resolve_model(name, aliases, without_download=bundled)
         config = json.loads((location.path / "config.json").read_text(encoding="utf-8"))
         found = config.get("format")
         if found != cls.format:
@@ -141,5 +142,5 @@ def card_table(title: str, values: Mapping[str, Any]) -> str:
 def _in_words(value: Any) -> str:
     if isinstance(value, float):
         return f"{value:.4g}"
-    text = ", ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
+    text = (", ".join(map(str, value)) or "none") if isinstance(value, list | tuple) else str(value)
     return text.replace("|", "\\|").replace("\n", " ")

@@ -87,6 +87,10 @@ def classify(
     if by_text == (classifier is not None):
         raise SettingsError("pass either --classifier, or classes in words with --labels-text or --prompts")
     labels = _label_folder(base)
+    if base is not None and labels is None:
+        from ..segmenters import find_segmenter
+
+        find_segmenter(base)  # raises now, and in a dry run, where there is none
     if by_text:
         if combine is not None or encoder is not None or naming.vote == "frame":
             raise SettingsError("--combine, --encoder and --vote frame go with --classifier, not with classes in words")
@@ -101,7 +105,7 @@ def classify(
         space, how = _by_classifier(classifier, encoder, naming, weight)
     request = Naming(
         command="classify",
-        base=lambda device, dtype: _load_base(base, labels, label_set, space, device, dtype),
+        base=lambda device, dtype: _load_base(base, labels, label_set, space, by_text, device, dtype),
         namer=how.load,
         settings={
             **how.settings,
@@ -110,6 +114,7 @@ def classify(
         },
         inputs=[path for path in (labels, label_set, prompts) if path is not None],
         plan={**how.plan, "base": base or "none"},
+        has_base=base is not None,
     )
     vote = how.settings["vote"]
     painting = VoteSettings(vote=vote, min_share=naming.min_share, overlap=naming.overlap)
@@ -152,7 +157,10 @@ def _by_classifier(
 
 
 def _by_text(vocabulary: "Vocabulary", text_model: str, text: TextSettings, naming: ClassifySettings) -> _Namer:
-    """Say how words name masklets."""
+    """Say how words name masklets; a model that cannot be had is known before any work."""
+    from ..encoders.image_text import find_text_model
+
+    find_text_model(text_model)
 
     def load(
         tracker: "MaskletTracker", label_space: "LabelSpace", device: str, dtype: str
@@ -218,10 +226,20 @@ def _fingerprint(labels: Path | None, out: Path) -> dict[str, str]:
 
 
 def _load_base(
-    base: str | None, labels: Path | None, label_set: Path | None, space: "LabelSpace", device: str, dtype: str
+    base: str | None,
+    labels: Path | None,
+    label_set: Path | None,
+    space: "LabelSpace",
+    by_text: bool,
+    device: str,
+    dtype: str,
 ) -> tuple["BaseLabelSource", dict[str, str]]:
-    """Load what fills the pixels outside all masklets, after making sure that it speaks of the same classes."""
+    """Load what fills the pixels outside all masklets, after making sure that it speaks of the same classes.
+
+    Colours and raw ids of the run are the classifier's; classes in words have none of their own worth keeping.
+    """
     from ..segmenters import StoredLabels
+    from ..segmenters.in_space import LabelsInSpace
     from ..segmenters.void import VoidLabels
     from ..segmentor import base_label_space, check_classes
 
@@ -232,4 +250,4 @@ def _load_base(
     else:
         source, weights = StoredLabels(labels, base_label_space(labels, space, label_set)), {}
     check_classes(source.label_space, space)
-    return source, weights
+    return source if by_text else LabelsInSpace(source, space), weights

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
     NamerLoader = Callable[[MaskletTracker, LabelSpace, str, str], tuple[MaskletNamer, dict[str, str]]]
 
+LITTLE_COVERAGE = 0.5  # ours: below this share of the pixels, labels of masklets alone come with a warning
 TRACKERS = ("sam2", "superpixel", "stored", "none")
 
 
@@ -113,14 +114,16 @@ class Naming:
         settings: What decides the result besides the options of the run, for run.json.
         inputs: Files and folders that are read.
         plan: Lines for --dry-run, by name.
+        has_base: Whether there are base labels; False: what no masklet covers stays void.
     """
 
-    command: str
+    command: Literal["refine", "classify"]
     base: Callable[[str, str], tuple["BaseLabelSource", dict[str, str]]]
     namer: "NamerLoader | None" = None
     settings: Mapping[str, Any]
     inputs: Sequence[Path] = ()
     plan: Mapping[str, object] = field(default_factory=dict)
+    has_base: bool = True
 
 
 def run_masklets(
@@ -168,7 +171,7 @@ def run_masklets(
     if options.dry_run:
         from ..plan import print_plan
 
-        print_plan(clips, sam2 if kind == "sam2" else None, masklets, follow, engine, options.device)
+        print_plan(clips, sam2 if kind == "sam2" else None, masklets, follow, engine, options.device, naming.has_base)
         for name, value in naming.plan.items():
             print(f"{name:<8}{value}")
         print(f"out     {out} ({place})")
@@ -243,7 +246,7 @@ def run_masklets(
         )
     seconds = time.monotonic() - started
     report_path = write_report(out) if options.report else None  # all files come before stdout, which may be closed
-    print_summary(summary, seconds)
+    print_summary(summary, seconds, "refined" if naming.command == "refine" else "classified", naming.has_base)
     if report_path is not None:
         print(f"report  {report_path}")
     print(f"labels  {out / 'labels'}")
@@ -251,6 +254,8 @@ def run_masklets(
         print_problem(
             "no masklet was found, so the labels are those that came in; try a lower --pred-iou or --stability"
         )
+    if not naming.has_base and summary.masklets and summary.coverage < LITTLE_COVERAGE:
+        print_problem(_little_coverage(summary.coverage, kind))
     for problem in summary.problems:
         print_problem(problem)
     return EXIT_INCOMPLETE if options.strict and summary.problems else EXIT_DONE
@@ -324,6 +329,18 @@ def _first_line(kind: str, sam2: str, tracker: str, mode: str, is_auto: bool, de
         return f"masklets: {tracker}; base labels on {device}, {dtype}"
     why = " (auto: exact SAM 2 is slow on a CPU; --mode exact is the paper's)" if is_auto and mode == "fast" else ""
     return f"mode {mode}{why} on {device}, {dtype}; masklets: {sam2}"
+
+
+def _little_coverage(coverage: float, tracker: str) -> str:
+    ways = ["--base"]
+    if tracker == "sam2":
+        ways += ["lower --pred-iou and --stability"]
+    if tracker != "superpixel":
+        ways += ["--tracker superpixel"]
+    return (
+        f"masklets cover {100 * coverage:.1f} % of the pixels, the rest is unlabelled: pass "
+        f"{', '.join(ways[:-1])}{' or ' * (len(ways) > 1)}{ways[-1]}"
+    )
 
 
 def _tracker_without_weights(kind: str, folder: Path) -> "MaskletTracker":

@@ -13,7 +13,8 @@ def report(*runs: Path, markdown: Path | None = None) -> int:
     Parameters
     ----------
     runs
-        Folders written by `refine`, `demo`, `bench` or `ablate`; with --markdown parts of a page: .md and .json files.
+        Folders written by `refine`, `classify`, `demo`, `bench` or `ablate`; with --markdown parts of a page: .md and
+        .json files.
     markdown
         Write one Markdown page: texts (.md) word for word and stored scores (bench.json, ablate.json) as tables.
     """

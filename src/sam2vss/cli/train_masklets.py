@@ -69,6 +69,7 @@ def classifier(
     seed
         Seed of weights, order and dropout.
     """
+    from ..console import print_problem
     from ..training.classifier import ClassifierRecipe
     from ..training.masklet_networks import make_classifier
 
@@ -95,15 +96,19 @@ def classifier(
     with _passes(recipe.epochs) as say:
         trained = make_classifier(data, recipe, options.out, say)
     network = trained.network
+    facts = network.training_record["data"]
     weight = "no base votes" if network.vote_weight is None else f"{network.vote_weight:g}"
     rows = [
         ["training", "value"],
+        ["masks that teach", f"{facts['masks that teach']} of {facts['training masks']}"],
         ["passes", str(trained.epochs)],
         ["mIoU of validation masks", f"{100 * trained.miou:.2f}"],
         ["accuracy on pure validation masks", f"{100 * trained.accuracy:.2f}"],
         ["weight learned for base votes", weight],
     ]
     _print_end(rows, options.out)
+    if network.unknown_names:
+        print_problem(f"no training masks: {', '.join(network.unknown_names)}; these classes are never given")
     return EXIT_DONE
 
 
@@ -184,7 +189,7 @@ def fusion(
         ["passes", str(trained.epochs)],
         ["mIoU of validation masklets, fusion", f"{100 * trained.miou:.2f}"],
         ["the same, majority vote", f"{100 * trained.majority_miou:.2f}"],
-        ["the same, best decisions", f"{100 * trained.best_miou:.2f}"],
+        ["the same, if most pixels were right", f"{100 * trained.best_miou:.2f}"],
         ["masklets that leave the base labels", f"{100 * trained.kept:.1f} %"],
     ]
     _print_end(rows, options.out)
@@ -213,6 +218,8 @@ def _passes(total: int) -> Iterator[Callable[[dict[str, Any]], None]]:
             progress.update(task, completed=entry["step"], score=score)
 
         yield say
+        done = progress.tasks[task].completed  # training may have stopped early, and then it is finished too
+        progress.update(task, total=done)
 
 
 def _print_end(rows: list[list[str]], out: Path) -> None:

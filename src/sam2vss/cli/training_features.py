@@ -35,7 +35,8 @@ class FeatureOptions:
     val_data
         Data set of validation clips, which decide when training stops; default: a part of --data.
     features
-        Features made by earlier calls (OUT/features), in place of --data or besides it.
+        Features made by earlier calls (OUT/features), in place of --data or besides it. They are used as they are
+        stored: options that say how features are made go with --data.
     val_features
         The same for validation (OUT/val-features).
     split
@@ -47,13 +48,15 @@ class FeatureOptions:
     val_only
         Take only these validation clips.
     val_share
-        Share of the training clips (of fewer than ten: of each clip's last windows) held out without validation data.
+        Without validation data such a share is held out: the last clips where there are ten or more, else the last
+        windows of every clip, or the last frames of its only window. Scores on parts of training clips are optimistic.
     label_set
         Names and ids of the truth: vspw, vipseg or a label_set.json; default: those of DATA.
     encoder
         sam2:ID[/LEVELS], segmenter:ID[/LEVELS] or backbone:ID[/LEVELS], see the README; levels are joined by "+".
     pool
-        What is pooled over a mask: mean is Eq. 3 of the paper, max and ring (its surroundings) are ours.
+        What is pooled over a mask: mean is Eq. 3 of the paper, max and ring (its surroundings) are ours. With
+        --features: which of the stored parts are used.
     tokens
         Cells per mask that are kept one by one, for --use-tokens.
     labels
@@ -114,11 +117,12 @@ def gather(
     options: FeatureOptions, masklets: MaskletSettings, needs_encoder: bool, needs_votes: bool
 ) -> "TrainingData":
     """Make the features that are asked for, or go on with them, and read all."""
+    from ..console import print_problem
     from ..training.feature_folder import FeatureFolder
     from ..training.masklet_networks import check_place, read_training_data
 
     check_place(options.out, options.overwrite)
-    _check_options(options, needs_encoder, needs_votes)
+    _check_options(options, masklets, needs_encoder, needs_votes)
     folders = [FeatureFolder.open(path) for path in options.features]
     held = [FeatureFolder.open(path) for path in options.val_features]
     if options.data is not None:
@@ -133,10 +137,16 @@ def gather(
         )
         place = options.out / "val-features"
         held.append(_make(validation, masklets, options.val_data, options.val_split, options.val_only, place))
-    return read_training_data(folders, held, options.val_share)
+    found = read_training_data(folders, held, options.val_share)
+    if found.shares_clips:
+        print_problem(
+            f"validation is by the {found.facts['validation']}, so its scores are optimistic: --val-data with other "
+            "clips gives honest ones"
+        )
+    return found
 
 
-def _check_options(options: FeatureOptions, needs_encoder: bool, needs_votes: bool) -> None:
+def _check_options(options: FeatureOptions, masklets: MaskletSettings, needs_encoder: bool, needs_votes: bool) -> None:
     """Refuse what is missing, and options that would do nothing, before any work is done."""
     if not 0 < options.val_share < 1:
         raise SettingsError(f"--val-share is {options.val_share}, expected more than 0 and less than 1")
@@ -153,11 +163,26 @@ def _check_options(options: FeatureOptions, needs_encoder: bool, needs_votes: bo
     if options.labels is not None and options.segmenter is not None:
         raise SettingsError("--labels and --segmenter both give base labels: pass one of them")
     if options.data is None and options.val_data is None:
+        _refuse_options_of_making(options, masklets)
         return
     if needs_encoder and options.encoder is None:
         raise SettingsError("features need an encoder: pass --encoder sam2:nano, or another one (see --help)")
     if needs_votes and options.labels is None and options.segmenter is None:
         raise SettingsError("a fusion weighs base votes: pass --labels DIR or --segmenter ID")
+
+
+def _refuse_options_of_making(options: FeatureOptions, masklets: MaskletSettings) -> None:
+    """Raise `SettingsError` for options that say how features are made, where all of them are there already."""
+    names = ("label_set", "encoder", "tokens", "labels", "segmenter", "tracker", "sam2", "mode", "image_size")
+    given = [name for name in names if getattr(options, name) != getattr(FeatureOptions, name)]
+    fields = MaskletSettings.model_fields
+    given += [name for name, value in masklets.model_dump().items() if value != fields[name].default]
+    if given:
+        listed = ", ".join(f"--{name.replace('_', '-')}" for name in given)
+        raise SettingsError(
+            f"{listed} would do nothing: features are stored as they were made, and none are made here. "
+            f"Leave {'it' if len(given) == 1 else 'them'} out, or make new features with --data"
+        )
 
 
 def _default_split(root: Path, name: str, only: tuple[str, ...], label_set: str | None) -> str | None:

@@ -140,6 +140,17 @@ class HubTextModel:
         return torch.nn.functional.normalize(vectors.float(), dim=-1).cpu().numpy()
 
 
+def find_text_model(name: str) -> ModelLocation:
+    """Find the files of what `load_text_model` loads, without loading them.
+
+    Raises:
+        WeightsError: If they cannot be had.
+    """
+    for needed in (CONFIG_FILES, TOKENIZER_FILES):  # copies that another tool left in the cache may lack either
+        location = resolve_model(name, TEXT_MODEL_ALIASES, needs_one_of=needed)
+    return location
+
+
 def load_text_model(name: str, device: str = "cpu", dtype: str = "float32") -> HubTextModel:
     """Load a CLIP, SigLIP or SigLIP 2 model with both its towers.
 
@@ -154,8 +165,7 @@ def load_text_model(name: str, device: str = "cpu", dtype: str = "float32") -> H
     """
     device = choose_device(device)
     precision = choose_dtype(dtype, device)
-    for needed in (CONFIG_FILES, TOKENIZER_FILES):  # copies that another tool left in the cache may lack either
-        location = resolve_model(name, TEXT_MODEL_ALIASES, needs_one_of=needed)
+    location = find_text_model(name)
     with failing_as(location):
         config = transformers.AutoConfig.from_pretrained(location.path, local_files_only=True)
     if config.model_type not in MODEL_TYPES:

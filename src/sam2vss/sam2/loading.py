@@ -29,7 +29,12 @@ def find_sam2(name: str | Path) -> ModelLocation:
     name = str(name)
     if name in NANO_NAMES:
         return local_model(NANO_FOLDER, "sam2-nano")
-    return resolve_model(name, {"nano": str(NANO_FOLDER), **SAM2_ALIASES}, checkpoint_suffixes=(".pt",))
+    return resolve_model(
+        name,
+        {"nano": str(NANO_FOLDER), **SAM2_ALIASES},
+        checkpoint_suffixes=(".pt",),
+        without_download="`--sam2 nano` (small, bundled)",
+    )
 
 
 def load_sam2(

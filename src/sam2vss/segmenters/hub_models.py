@@ -196,7 +196,13 @@ class HubSegmenter:
 
 def find_model(name_or_path: str, revision: str | None = None) -> ModelLocation:
     """Find a model's files by name, hub id or local folder; see `find_segmenter`."""
-    return resolve_model(name_or_path, SEGMENTER_NAMES, revision=revision, needs_one_of=CONFIG_FILES)
+    return resolve_model(
+        name_or_path,
+        SEGMENTER_NAMES,
+        revision=revision,
+        needs_one_of=CONFIG_FILES,
+        without_download="label maps of the frames in place of a model (`--labels DIR`, with `classify` `--base DIR`)",
+    )
 
 
 def argmax_at_size(scores: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:

@@ -20,6 +20,7 @@ from .feature_folder import FeatureFolder
 from .metrics_log import MetricsLog
 
 MIN_LABELLED = 0.5  # ours: share of a mask that must have a true class before it teaches anything
+CLIPS_TO_SPLIT = 10  # ours: from so many clips on, whole clips are held out for validation
 VOTE_WEIGHTS = np.linspace(0, 1, 21)  # tried for the combination with base votes
 
 Balance = Literal["none", "sqrt", "inverse"]
@@ -159,7 +160,7 @@ def split_windows_of(
     clips: dict[str, list[tuple[MaskletFeatures, MaskletTruth]]] = {}
     for name, known, truth in folder.read():
         clips.setdefault(name, []).append((known, truth))
-    if len(clips) >= 10:
+    if len(clips) >= CLIPS_TO_SPLIT:
         names = list(clips)
         held = set(names[-math.ceil(share * len(names)) :])
         return (
@@ -182,6 +183,15 @@ def split_windows_of(
     if not validation:
         raise SettingsError("every clip is a single frame, so none is left for validation: pass --val-data")
     return train, validation
+
+
+def name_held_out(folder: FeatureFolder) -> str:
+    """Say what `split_windows_of` holds out of a folder: "last clips", "last windows", "last frames", or a mixture."""
+    counts = [len(folder.info["done"].get(name, ())) for name in folder.info["clips"]]
+    if len(counts) >= CLIPS_TO_SPLIT:
+        return "last clips"
+    kinds = [kind for kind, is_met in (("windows", max(counts) > 1), ("frames", min(counts) == 1)) if is_met]
+    return f"last {' or '.join(kinds)}"
 
 
 def read_windows(folder: FeatureFolder) -> list[tuple[MaskletFeatures, MaskletTruth]]:

@@ -179,7 +179,7 @@ class TrainedFusion:
         network: The best of all passes.
         miou: Mean IoU of the visible pixels of validation masklets.
         majority_miou: The same with majority voting.
-        best_miou: The same with the decisions that leave most pixels right.
+        best_miou: The same with the decisions that leave most pixels right; no bound, as mIoU weighs classes alike.
         kept: Share of validation masklets whose base labels are left.
         epochs: Passes made.
     """

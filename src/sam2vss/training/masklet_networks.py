@@ -19,6 +19,7 @@ from .classifier import (
     ClassifierRecipe,
     TrainedClassifier,
     make_lessons,
+    name_held_out,
     read_windows,
     split_windows_of,
     train_classifier,
@@ -41,12 +42,14 @@ class TrainingData:
         train: Training windows.
         validation: Validation windows.
         facts: Where they come from, for the model card.
+        shares_clips: Whether clips to learn from are also among those to stop by, which makes scores optimistic.
     """
 
     folder: FeatureFolder
     train: Windows
     validation: Windows
     facts: dict[str, Any]
+    shares_clips: bool = False
 
 
 def read_training_data(
@@ -68,6 +71,7 @@ def read_training_data(
         differing += [] if other.label_space.names == first.label_space.names else ["classes"]
         if differing:
             raise RunError(f"{first.path} and {other.path} differ in {', '.join(differing)}: they cannot be mixed")
+    kinds: list[str] = []
     facts: dict[str, Any] = {"training": [folder.info["data"]["name"] for folder in folders]}
     if validation:
         train = [window for folder in folders for window in read_windows(folder)]
@@ -79,9 +83,11 @@ def read_training_data(
             some, others = split_windows_of(folder, share)
             train += some
             held += others
-        facts["validation"] = f"{share:.0%} of the training windows"
+        kinds = sorted({name_held_out(folder) for folder in folders})
+        facts["validation"] = f"{' and '.join(kinds)} of the training data ({100 * share:g} %)"
     facts |= {"training windows": len(train), "validation windows": len(held), "masklets by": _source(first)}
-    return TrainingData(first, train, held, facts)
+    facts |= _masklet_facts(first)
+    return TrainingData(first, train, held, facts, shares_clips=any(kind != "last clips" for kind in kinds))
 
 
 def _features_of(folder: FeatureFolder) -> dict[str, Any] | None:
@@ -95,6 +101,17 @@ def _source(folder: FeatureFolder) -> str:
     names = ("tracker", "sam2", "mode", "image_size", "segmenter", "labels")
     shown = {name: str(source[name]).rstrip("/").rsplit("/", 1)[-1] for name in names if source.get(name)}
     return ", ".join(f"{name} {value}" for name, value in shown.items())
+
+
+def _masklet_facts(folder: FeatureFolder) -> dict[str, Any]:
+    """Return the window, and where SAM 2 made the masklets its point grid and thresholds."""
+    facts = {"frames per window": folder.info["window"]}
+    source = folder.info["source"]
+    settings = source.get("masklets") or {}
+    if source.get("tracker") == "sam2" and settings:
+        values = [f"{name.replace('_', ' ')} {value}" for name, value in settings.items() if name != "window"]
+        facts["masklet settings"] = values
+    return facts
 
 
 def check_place(out: Path, overwrite: bool) -> None:
@@ -147,7 +164,8 @@ def make_classifier(
         "by class": [f"{name} {count}" for name, count in zip(names, counts.tolist(), strict=True)],
     }
     scores = {"mask mIoU": trained.miou, "mask accuracy": trained.accuracy, "passes": trained.epochs}
-    network.note_training({"data": facts, "recipe": asdict(recipe), "scores": scores})
+    steps = {**asdict(recipe), "levels": network.about["levels"]}
+    network.note_training({"data": facts, "recipe": steps, "scores": scores})
     save_network(network, out)
     return trained
 
@@ -165,11 +183,13 @@ def make_fusion(
     scores = {
         "mask mIoU": trained.miou,
         "mask mIoU of the majority vote": trained.majority_miou,
-        "mask mIoU of the best decisions": trained.best_miou,
+        "mask mIoU if most pixels were right": trained.best_miou,
         "masklets that leave the base labels": trained.kept,
         "passes": trained.epochs,
     }
-    trained.network.note_training({"data": data.facts, "recipe": asdict(recipe), "scores": scores})
+    levels = recipe.levels or ((data.folder.encoder or {}).get("level_names", ()) if recipe.uses_features else ())
+    steps = {**asdict(recipe), "levels": levels}
+    trained.network.note_training({"data": data.facts, "recipe": steps, "scores": scores})
     save_network(trained.network, out)
     return trained
 
