@@ -17,18 +17,20 @@ from sam2vss.describe import describe_window, judge_window
 from sam2vss.errors import SettingsError
 from sam2vss.masklet_features import MaskletTruth
 from sam2vss.pooling import Pooling
-from sam2vss.training.fusion import (
+from sam2vss.training.decisions import (
     Cases,
-    FusionRecipe,
     _count_pixels,
-    _regret,
     best_decisions,
-    blend,
-    cut,
     decided_miou,
     decision_values,
     majority_decisions,
     make_cases,
+)
+from sam2vss.training.fusion import (
+    FusionRecipe,
+    _regret,
+    blend,
+    cut,
     train_fusion,
 )
 from sam2vss.types import BaseLabels, LabelSpace, MaskletWindow
