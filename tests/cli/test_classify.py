@@ -202,7 +202,7 @@ def test_no_masklet_at_all_is_said(street, command, tmp_path):
         patch.setattr(SuperpixelTracker, "track", lambda self, *arguments: NoTracker().track(*arguments))
         answer = command(*words(street, tmp_path / "none"))
     assert answer.code == 0
-    assert "no masklet was found, so the labels are those that came in" in answer.text
+    assert "no masklet was found, so nothing is labelled: pass --base" in answer.text
     assert (labels_of(tmp_path / "none") == VOID).all()
 
 

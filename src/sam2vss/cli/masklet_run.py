@@ -250,7 +250,9 @@ def run_masklets(
     if report_path is not None:
         print(f"report  {report_path}")
     print(f"labels  {out / 'labels'}")
-    if kind != "none" and not summary.masklets:
+    if not summary.masklets and not naming.has_base:
+        print_problem("no masklet was found, so nothing is labelled: pass --base, or lower --pred-iou or --stability")
+    elif kind != "none" and not summary.masklets:
         print_problem(
             "no masklet was found, so the labels are those that came in; try a lower --pred-iou or --stability"
         )
@@ -326,7 +328,7 @@ def check_follow(follow: FollowSettings, masklets: MaskletSettings, tracker: str
 
 def _first_line(kind: str, sam2: str, tracker: str, mode: str, is_auto: bool, device: str, dtype: str) -> str:
     if kind != "sam2":
-        return f"masklets: {tracker}; base labels on {device}, {dtype}"
+        return f"masklets: {tracker}; networks on {device}, {dtype}"
     why = " (auto: exact SAM 2 is slow on a CPU; --mode exact is the paper's)" if is_auto and mode == "fast" else ""
     return f"mode {mode}{why} on {device}, {dtype}; masklets: {sam2}"
 
