@@ -7,7 +7,7 @@ import sys
 import pytest
 
 from sam2vss.errors import MediaError
-from sam2vss.training.metrics_log import MetricsLog
+from sam2vss.training.metrics_log import FILE_NAME, MetricsLog
 
 
 def read_lines(folder) -> list[dict]:
@@ -57,3 +57,13 @@ def test_a_folder_that_is_not_there_is_named(tmp_path, monkeypatch):
     without_tensorboard(monkeypatch)
     with MetricsLog(tmp_path / "none") as log, pytest.raises(MediaError, match=r"cannot write .*metrics\.jsonl"):
         log.write(1, loss=0.5)
+
+
+def test_numbers_of_an_earlier_training_stay_until_the_first_new_ones(tmp_path):
+    for loss in (3.0, 5.0):
+        with MetricsLog(tmp_path) as log:
+            before = (tmp_path / FILE_NAME).read_text() if loss == 5 else ""
+            assert ("3.0" in before) == (loss == 5)
+            log.write(1, loss=loss)
+            log.write(2, loss=loss)
+    assert [json.loads(line)["loss"] for line in (tmp_path / FILE_NAME).read_text().splitlines()] == [5.0, 5.0]

@@ -150,7 +150,6 @@ def make_classifier(
         SettingsError: If there is nothing to learn from.
         MediaError: If the folder cannot be written.
     """
-    discard(out / FILE_NAME)
     trained = train_classifier(data.folder, data.train, data.validation, recipe, out, say)
     network = trained.network
     lessons = make_lessons(data.train, recipe.scope, recipe.weighting)
@@ -178,7 +177,6 @@ def make_fusion(
     classifier: MaskletClassifier | None = None,
 ) -> TrainedFusion:
     """Train a learned fusion and save it into `out`, with its model card; see `make_classifier`."""
-    discard(out / FILE_NAME)
     trained = train_fusion(data.folder, data.train, data.validation, recipe, out, say, classifier)
     scores = {
         "mask mIoU": trained.miou,

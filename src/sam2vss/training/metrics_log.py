@@ -29,6 +29,7 @@ class MetricsLog:
         self._say = say
         self._started = time.monotonic()
         self._path = out / FILE_NAME
+        self._has_begun = False
         self._board = _open_board(out / TENSORBOARD_FOLDER)
 
     @property
@@ -45,7 +46,9 @@ class MetricsLog:
             self._board.close()
 
     def write(self, step: int, **values: float) -> None:
-        """Write the numbers of one step or epoch; what is no finite number is null, as JSON has no NaN.
+        """Write the numbers of one step or epoch; the first ones replace those of an earlier training.
+
+        What is no finite number is null, as JSON has no NaN.
 
         Raises:
             MediaError: If the disk is full or the file cannot be written.
@@ -53,7 +56,8 @@ class MetricsLog:
         plain = {name: value if math.isfinite(value) else None for name, value in values.items()}
         entry: dict[str, Any] = {"step": step, "time_s": round(time.monotonic() - self._started, 2), **plain}
         try:
-            with self._path.open("a", encoding="utf-8") as file:
+            with self._path.open("a" if self._has_begun else "w", encoding="utf-8") as file:
+                self._has_begun = True
                 file.write(json.dumps(entry, allow_nan=False) + "\n")
         except OSError as error:
             raise write_error(self._path, error) from error
