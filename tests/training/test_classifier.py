@@ -2,7 +2,7 @@
 
 import json
 import math
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -26,7 +26,6 @@ from sam2vss.training.classifier import (
     mask_miou,
     name_held_out,
     read_windows,
-    recipe_facts,
     split_windows_of,
     train_classifier,
 )
@@ -393,7 +392,7 @@ def test_batches_keep_groups_whole_and_take_every_row_once():
 
 
 def test_a_recipe_is_plain_values():
-    facts = recipe_facts(replace(QUICK, parts=("mean", "max")))
+    facts = asdict(replace(QUICK, parts=("mean", "max")))
     assert (facts["head"], facts["epochs"]) == ("mlp", 12)
     assert json.loads(json.dumps(facts))["parts"] == ["mean", "max"]
     assert isinstance(lessons_of([[1]], [1]).samples, Samples)

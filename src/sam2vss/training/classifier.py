@@ -1,9 +1,8 @@
 """Trains classifiers of masklets on stored features: cross entropy, balanced classes, stopped by validation clips."""
 
-import copy
 import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -18,6 +17,7 @@ from ..masklet_features import MaskletFeatures, MaskletTruth
 from ..settings import FrameWeighting, HeadName, PoolingPart, VoteScope
 from .feature_folder import FeatureFolder
 from .metrics_log import MetricsLog
+from .passes import run_passes
 
 MIN_LABELLED = 0.5  # ours: share of a mask that must have a true class before it teaches anything
 CLIPS_TO_SPLIT = 10  # ours: from so many clips on, whole clips are held out for validation
@@ -289,35 +289,19 @@ def _train(
     inputs = network.to_tensors(lessons.samples)
     goal = torch.from_numpy(targets)
     weights = class_weights(targets, network.label_space.num_classes, recipe.balance)
-    optimiser = torch.optim.AdamW(network.parameters(), lr=recipe.rate, weight_decay=recipe.decay)
     rng = np.random.default_rng(recipe.seed)
-    best, best_score, best_epoch, epoch = network, -1.0, 0, 0
-    for epoch in range(1, recipe.epochs + 1):
+
+    def losses_of(epoch: int) -> Iterator[torch.Tensor]:
         network.train()
-        losses = []
         for rows in group_batches(lessons.samples.groups, recipe.batch, rng):
-            if not (goal[rows] >= 0).any():
-                continue
-            logits = network(*(part[rows] for part in inputs))
-            loss = F.cross_entropy(logits, goal[rows], weights, ignore_index=-1)
-            if not torch.isfinite(loss):
-                raise SettingsError(
-                    f"the loss is {loss.item()} in pass {epoch}: lower the learning rate, {recipe.rate}"
-                )
-            optimiser.zero_grad(set_to_none=True)
-            loss.backward()
-            optimiser.step()
-            losses.append(loss.item())
-        for part in optimiser.param_groups:
-            part["lr"] = recipe.rate * 0.5 * (1 + math.cos(math.pi * epoch / recipe.epochs))
-        network.eval()
+            if (goal[rows] >= 0).any():
+                yield F.cross_entropy(network(*(part[rows] for part in inputs)), goal[rows], weights, ignore_index=-1)
+
+    def judge() -> tuple[float, dict[str, float]]:
         score = mask_miou(network.predict(held.samples), held.truth)
-        log.write(epoch, loss=float(np.mean(losses)) if losses else math.nan, validation_mask_miou=score)
-        if score > best_score:
-            best, best_score, best_epoch = copy.deepcopy(network), score, epoch
-        if epoch - best_epoch >= recipe.patience:
-            break
-    return best, epoch
+        return score, {"validation_mask_miou": score}
+
+    return run_passes(network, recipe, losses_of, judge, log)
 
 
 def group_batches(groups: np.ndarray, size: int, rng: np.random.Generator) -> Iterator[torch.Tensor]:
@@ -373,8 +357,3 @@ def fit_vote_weight(probabilities: np.ndarray, held: Lessons) -> float | None:
         return None
     scores = [mask_miou(mix_votes(probabilities, held.votes, weight), held.truth) for weight in VOTE_WEIGHTS]
     return round(float(VOTE_WEIGHTS[int(np.argmax(scores))]), 3)
-
-
-def recipe_facts(recipe: ClassifierRecipe) -> dict[str, Any]:
-    """Return a recipe for the model card."""
-    return asdict(recipe)

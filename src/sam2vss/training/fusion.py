@@ -5,9 +5,7 @@ masklet, or leaving the base labels, raises or lowers the IoU of the classes inv
 the most.
 """
 
-import copy
-import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -33,6 +31,7 @@ from .decisions import (
 )
 from .feature_folder import FeatureFolder
 from .metrics_log import MetricsLog
+from .passes import run_passes
 
 
 @dataclass(frozen=True)
@@ -203,9 +202,8 @@ def _train(
 ) -> tuple[MaskletFusion, int]:
     """Run the passes; return the network of the best one and their number."""
     rng = np.random.default_rng(recipe.seed)
-    optimiser = torch.optim.AdamW(network.parameters(), lr=recipe.rate, weight_decay=recipe.decay)
-    best, best_score, best_epoch, epoch = network, -1.0, 0, 0
-    for epoch in range(1, recipe.epochs + 1):
+
+    def losses_of(epoch: int) -> Iterator[torch.Tensor]:
         windows = [*train, *(cut(window, rng) for _ in range(recipe.spans) for window in train)]
         blends = [blend(window, recipe.blends, rng) for window in windows]
         cases = make_cases([*windows, *(window for window in blends if window is not None)])
@@ -213,29 +211,16 @@ def _train(
         decisions = network.predict(cases.evidence).argmax(axis=1) if epoch > 1 else majority_decisions(cases)
         values = torch.from_numpy(decision_values(cases, decisions).astype(np.float32))
         network.train()
-        losses = []
         for rows in torch.from_numpy(rng.permutation(len(values))).split(recipe.batch):
-            loss = _regret(network(*(part[rows] for part in inputs)), values[rows])
-            if not torch.isfinite(loss):
-                raise SettingsError(
-                    f"the loss is {loss.item()} in pass {epoch}: lower the learning rate, {recipe.rate}"
-                )
-            optimiser.zero_grad(set_to_none=True)
-            loss.backward()
-            optimiser.step()
-            losses.append(loss.item())
-        for part in optimiser.param_groups:
-            part["lr"] = recipe.rate * 0.5 * (1 + math.cos(math.pi * epoch / recipe.epochs))
-        network.eval()
+            yield _regret(network(*(part[rows] for part in inputs)), values[rows])
+
+    def judge() -> tuple[float, dict[str, float]]:
         decided = [(network.predict(part.evidence).argmax(axis=1), part) for part in held]
         scores = [(decided_miou(choice, part), decided_accuracy(choice, part)) for choice, part in decided]
         score = float(np.mean(scores))
-        log.write(epoch, loss=float(np.mean(losses)), validation_mask_miou=scores[0][0], stopping_score=score)
-        if score > best_score:
-            best, best_score, best_epoch = copy.deepcopy(network), score, epoch
-        if epoch - best_epoch >= recipe.patience:
-            break
-    return best, epoch
+        return score, {"validation_mask_miou": scores[0][0], "stopping_score": score}
+
+    return run_passes(network, recipe, losses_of, judge, log)
 
 
 def _regret(logits: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
