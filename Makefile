@@ -22,7 +22,7 @@ check: lint test
 test-slow: $(VENV)/.dev
 	$(BIN)/pytest -m slow
 
-# about two hours: all boards of docs/results.md and the page
+# about two hours: the boards of docs/results.md and the page; SAM 2 as segmentor: benchmarks/segmentor*.sh
 results: $(VENV)/.run
 	VENV=$(VENV) benchmarks/results.sh
 
