@@ -142,9 +142,7 @@ def run_masklets(
 
     started = time.monotonic()
     out, tracker, sam2 = options.out, options.tracker, options.sam2
-    kind, _, stored = tracker.partition(":")
-    if kind not in TRACKERS or (kind == "stored") != bool(stored):
-        raise SettingsError(f"--tracker {tracker} is unknown, expected sam2, superpixel, stored:DIR or none")
+    kind, stored = parse_tracker(tracker)
     if options.smooth != "none" and votes.vote_weight == "probability":
         raise SettingsError(
             "--smooth gives labels without probabilities, and --vote-weight probability needs them: drop one"
@@ -263,6 +261,14 @@ def run_masklets(
     return EXIT_INCOMPLETE if options.strict and summary.problems else EXIT_DONE
 
 
+def parse_tracker(text: str) -> tuple[str, str]:
+    """Read `--tracker`: its kind, and the folder of stored masklets or nothing."""
+    kind, _, stored = text.partition(":")
+    if kind not in TRACKERS or (kind == "stored") != bool(stored):
+        raise SettingsError(f"--tracker {text} is unknown, expected sam2, superpixel, stored:DIR or none")
+    return kind, stored
+
+
 def load_masklet_source(
     tracker: str,
     sam2: str,
@@ -276,9 +282,7 @@ def load_masklet_source(
     compiled: bool = False,
 ) -> tuple["MaskletTracker", dict[str, str]]:
     """Load what `--tracker` names, with the hashes of its weights."""
-    kind, _, stored = tracker.partition(":")
-    if kind not in TRACKERS or (kind == "stored") != bool(stored):
-        raise SettingsError(f"--tracker {tracker} is unknown, expected sam2, superpixel, stored:DIR or none")
+    kind, stored = parse_tracker(tracker)
     if kind != "sam2":
         return _tracker_without_weights(kind, Path(stored)), {}
     from ..refiner import load_tracker

@@ -279,14 +279,15 @@ def _begin(out: Path, asked: dict[str, Any], resume: bool) -> dict[str, Any]:
     """Return the account to go on with: the one that lies there, or the new one."""
     if not (out / INFO_FILE).is_file():
         return asked
-    stored = FeatureFolder.open(out).info
+    folder = FeatureFolder.open(out)
+    stored = folder.info
     differing = [key for key in asked if key not in ("versions", "done") and asked[key] != stored.get(key)]
     if differing:
         raise RunError(
             f"{out} holds features that differ from those asked for in {', '.join(differing)}: ask for the same, "
             "choose another --out, or delete the folder"
         )
-    if not resume and not all(name in stored["done"] for name in stored["clips"]):
+    if not resume and not folder.is_complete:
         raise RunError(f"{out} holds features that were begun: go on with --resume, or choose another --out")
     return stored
 
