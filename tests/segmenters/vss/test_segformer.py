@@ -1,7 +1,7 @@
 import pytest
 import torch
-from named_weights import assert_golden, fill_by_name, golden_clip
 
+from named_weights import assert_golden, fill_by_name, golden_clip
 from sam2vss.segmenters.vss.mit import MIT_SIZES, MixTransformer
 from sam2vss.segmenters.vss.segformer import SegformerHead, VssModel
 

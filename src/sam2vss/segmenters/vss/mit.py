@@ -1,7 +1,7 @@
 """The Mix Transformer (MiT), the image encoder of SegFormer and of the video models that grew from it.
 
-Source: "SegFormer: Simple and Efficient Design for Semantic Segmentation with Transformers" (arXiv 2105.15203), Sec. 3.1;
-what the paper leaves open (biases, the eps of each LayerNorm) is as in the published checkpoints.
+Source: "SegFormer: Simple and Efficient Design for Semantic Segmentation with Transformers" (arXiv 2105.15203),
+Sec. 3.1; what the paper leaves open (biases, the eps of each LayerNorm) is as in the published checkpoints.
 """
 
 from dataclasses import dataclass
@@ -135,7 +135,8 @@ class EfficientAttention(nn.Module):
         return cast(Tensor, self.proj(attended.transpose(1, 2).flatten(2)))
 
     def _split(self, x: Tensor) -> Tensor:
-        return x.unflatten(-1, (self.heads, -1)).transpose(1, 2)  # (B, heads, n, D / heads)
+        """Give every head its channels: (B, n, D) to (B, heads, n, D / heads)."""
+        return x.view(*x.shape[:2], self.heads, -1).transpose(1, 2)
 
 
 class MixMlp(nn.Module):
@@ -182,7 +183,7 @@ class DropPath(nn.Module):
 
 def to_map(tokens: Tensor, grid: tuple[int, int]) -> Tensor:
     """Lay tokens (B, h * w, D) out as a map (B, D, h, w)."""
-    return tokens.transpose(1, 2).unflatten(2, grid).contiguous()
+    return tokens.transpose(1, 2).reshape(len(tokens), -1, *grid)
 
 
 def to_tokens(x: Tensor) -> Tensor:
