@@ -36,13 +36,21 @@ DAMAGE = (OSError, RuntimeError, EOFError, LookupError, ValueError, TypeError, A
 def read_weights(file: Path, entries: Sequence[str] = WEIGHT_ENTRIES) -> dict[str, Tensor]:
     """Read names and tensors of a network, mapped into memory where the format allows; no code in the file is run.
 
+    Raises:
+        WeightsError: If the file cannot be read, is no checkpoint, holds code, or holds other things than tensors.
+    """
+    return weights_in(read_torch_file(file), file, entries)
+
+
+def weights_in(data: Any, file: Path, entries: Sequence[str] = WEIGHT_ENTRIES) -> dict[str, Tensor]:
+    """Pick names and tensors of a network out of what `read_torch_file` returned for `file`.
+
     The weights lie under one of `entries` or at the top; what training left beside them (optimiser, epoch) is left
     aside. A "module." before every name, as from a network on several GPUs, is taken off.
 
     Raises:
-        WeightsError: If the file cannot be read, is no checkpoint, holds code, or holds other things than tensors.
+        WeightsError: If there are none, or other things than tensors among them.
     """
-    data = read_torch_file(file)
     if not isinstance(data, Mapping):
         raise WeightsError(f"{file} holds a {type(data).__name__}, expected a dictionary of weights")
     found = next((data[entry] for entry in entries if isinstance(data.get(entry), Mapping)), data)

@@ -1,4 +1,4 @@
-"""Class scores on a model's grid to the best class of every pixel of the frame, without holding all scores at its size."""
+"""From class scores on a model's grid to the best class of every pixel of the frame, in bounded memory."""
 
 from collections.abc import Sequence
 
