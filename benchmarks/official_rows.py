@@ -45,10 +45,23 @@ class OfficialModel(nn.Module):
         self.decode_head = decode_head
 
 
-def share_weights(official: OfficialModel, own: VssModel, unused: Sequence[str]) -> None:
-    """Fill the official network by name, and ours from its checkpoint, strictly but for keys that match `unused`."""
+def share_weights(
+    official: OfficialModel, own: VssModel, unused: Sequence[str], enlarge: tuple[str, float] | None = None
+) -> None:
+    """Fill the official network by name, and ours from its checkpoint, strictly but for keys that match `unused`.
+
+    Args:
+        official: Gets the weights first.
+        own: Gets what the official network then has.
+        unused: Regular expressions of keys that ours does without.
+        enlarge: A pattern of keys, and a factor for their values.
+    """
     fill_by_name(official)
     state = official.state_dict()
+    if enlarge:
+        for key in state:
+            if is_any(key, enlarge[:1]):
+                state[key].mul_(enlarge[1])
     own.load_state_dict({key: value for key, value in state.items() if not is_any(key, unused)})
     own.eval()
 
