@@ -93,8 +93,10 @@ def random_labels(num_frames: int, height: int, width: int, num_classes: int) ->
     return labels
 
 
-def write_keys(folder: Path, name: str, model: nn.Module) -> None:
-    """Write the name and shape of every tensor of a checkpoint, as the tests read them."""
+def write_keys(folder: Path, name: str, model: nn.Module, beside: nn.Module | None = None) -> None:
+    """Write the name and shape of every tensor of a checkpoint, as the tests read them, but those of another."""
     folder.mkdir(parents=True, exist_ok=True)
-    lines = [f"{key} {'x'.join(map(str, value.shape)) or '-'}\n" for key, value in model.state_dict().items()]
+    known = beside.state_dict() if beside else {}
+    new = {key: value.shape for key, value in model.state_dict().items() if key not in known}
+    lines = [f"{key} {'x'.join(map(str, shape)) or '-'}\n" for key, shape in new.items()]
     (folder / f"{name}.txt").write_text("".join(lines))
