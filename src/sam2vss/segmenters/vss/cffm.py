@@ -41,6 +41,10 @@ class CffmFrame:
     fused: Tensor
     grid: tuple[int, int]
 
+    def as_reference(self) -> "CffmFrame":
+        """Return what later frames need of this one: all of it."""
+        return self
+
 
 class CffmHead(SegformerHead):
     """SegFormer's head and focal blocks over the fused maps of four frames.
