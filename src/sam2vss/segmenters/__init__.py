@@ -4,8 +4,8 @@ A pipeline sees both as one thing, a `BaseLabelSource`: asked for the labels of 
 run. `load_segmenter` picks a model by name.
 """
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
@@ -16,9 +16,17 @@ from .stored import StoredLabels
 
 if TYPE_CHECKING:
     from ..hub import ModelLocation
-    from .hub_models import HubSegmenter
 
-__all__ = ["ModelLabels", "StoredLabels", "find_segmenter", "load_segmenter"]
+__all__ = ["LocatedSegmenter", "ModelLabels", "StoredLabels", "find_segmenter", "load_segmenter"]
+
+
+class LocatedSegmenter(Segmenter, Protocol):
+    """A base model that knows where its weights lie."""
+
+    @property
+    def location(self) -> "ModelLocation":
+        """Its files."""
+        ...
 
 
 class ModelLabels:
@@ -78,11 +86,12 @@ def load_segmenter(
     *,
     want_probabilities: bool = False,
     batch_size: int | None = None,
-) -> "HubSegmenter":
+) -> LocatedSegmenter:
     """Load a segmentation model by name.
 
     Args:
-        name: "segformer-nano" (bundled), an alias such as "segformer-b2", a hub id "org/name", or a local folder.
+        name: "segformer-nano" (bundled), an alias such as "segformer-b2", a hub id "org/name", a local folder, or a
+            checkpoint file (`.pth`) of VidEoMT as its authors released it.
         device: "auto", "cpu", "cuda", "cuda:1", "mps".
         dtype: "auto", "float32", "bfloat16" or "float16".
         want_probabilities: Also return class probabilities (costs memory: C values per cell of the model's grid).
@@ -93,7 +102,14 @@ def load_segmenter(
         SettingsError: If `device` or `dtype` is unknown or not available here.
     """
     from .hub_models import HubSegmenter
+    from .kinds import kind_of
+    from .videomt import VideomtSegmenter
 
-    return HubSegmenter.from_pretrained(
-        name, device, dtype, want_probabilities=want_probabilities, batch_size=batch_size
-    )
+    location = find_segmenter(name)
+    loaders: dict[str, Callable[..., LocatedSegmenter]] = {
+        "image model": HubSegmenter.from_location,
+        "VidEoMT folder": VideomtSegmenter.from_folder,
+        "VidEoMT checkpoint": VideomtSegmenter.from_checkpoint,
+    }
+    load = loaders[kind_of(location)]
+    return load(location, device, dtype, want_probabilities=want_probabilities, batch_size=batch_size)
