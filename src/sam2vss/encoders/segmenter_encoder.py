@@ -63,7 +63,13 @@ class SegmenterEncoder:
     @classmethod
     def from_name(cls, name: EncoderName, device: str = "cpu", dtype: str = "float32") -> "SegmenterEncoder":
         """Load the model of a name; see `load_encoder` for the arguments and errors."""
-        return cls(load_segmenter(name.model, device, dtype), name)
+        segmenter = load_segmenter(name.model, device, dtype)
+        if not isinstance(segmenter, HubSegmenter):
+            raise WeightsError(
+                f"encoder {name}: the feature maps of a video model are not known here, only those of "
+                f"{', '.join(STAGES)}; take backbone:ID for others"
+            )
+        return cls(segmenter, name)
 
     @property
     def name(self) -> str:
