@@ -12,6 +12,7 @@ from sam2vss.hub import ModelLocation
 from sam2vss.interfaces import RemembersFrames
 from sam2vss.segmenters.vss import frames as vss_frames
 from sam2vss.segmenters.vss.architecture import build, default_architecture
+from sam2vss.segmenters.vss.cffm_plus import make_prototypes
 from sam2vss.segmenters.vss.frames import clip_indices, network_input, network_size
 from sam2vss.segmenters.vss.segmenter import VssSegmenter
 from sam2vss.types import LabelSpace
@@ -158,6 +159,32 @@ def test_probabilities_sum_to_one_and_lie_on_a_quarter_of_the_input(models):
     assert found.probabilities.shape == (2, CLASSES, 16, 24)
     np.testing.assert_allclose(found.probabilities.sum(1, dtype=np.float32), 1, atol=2e-3)
     assert segmenter(models["SegFormer"]).predict(clip(2)).probabilities is None
+
+
+def test_cffm_plus_takes_prototypes_of_a_surveyed_clip_into_account(models):
+    plus = fill_by_name(build(default_architecture("CFFM++", "b0", CLASSES)))
+    plus.load_state_dict(models["CFFM"].state_dict(), strict=False)
+    frames = clip(12)
+    without = segmenter(plus, want_probabilities=True).predict(frames)
+    np.testing.assert_array_equal(without.labels, segmenter(models["CFFM"]).predict(frames).labels)
+    surveyed = segmenter(plus, want_probabilities=True)
+    surveyed.survey(frames)
+    found = surveyed.predict(frames)
+    with torch.inference_mode():
+        stages = plus.backbone(torch.stack([network_input(frames[i]) for i in range(12)]))
+        fused = plus.decode_head.fuse(stages)
+        encoded = [plus.decode_head.encode(stages, fused[i : i + 1]) for i in range(12)]
+        prototypes = make_prototypes([encoded[i] for i in range(10)])  # of 12 frames the first ten, 12 // 10 apart
+        expected = plus.decode_head.decode([encoded[i] for i in (2, 5, 8, 11)], prototypes)[0].softmax(0)
+    np.testing.assert_allclose(found.probabilities[11], expected, rtol=0, atol=6e-4)
+    assert np.abs(found.probabilities[11] - without.probabilities[11]).max() > 0.01
+    surveyed.reset()
+    np.testing.assert_array_equal(surveyed.predict(frames).labels, without.labels)
+
+
+def test_only_cffm_plus_is_surveyed(models):
+    with pytest.raises(SettingsError, match=r"only CFFM\+\+ makes use of a survey"):
+        segmenter(models["CFFM"]).survey(clip(2))
 
 
 def test_only_tv3s_streams(models):

@@ -4,6 +4,7 @@ Those scripts encode every frame of the clip of four anew for each target. Here 
 frames need of it is kept for nine frames; the labels are the same.
 """
 
+import logging
 from collections import deque
 from collections.abc import Iterator, Sequence
 from typing import Any, cast
@@ -17,12 +18,15 @@ from ...errors import SettingsError, ShapeError, WeightsError
 from ...hub import ModelLocation
 from ...types import BaseLabels, LabelSpace
 from ..scores import argmax_at_size, check_frames
+from .cffm_plus import CffmPlusHead, make_prototypes, prototype_frames
 from .checkpoint import load_model
 from .contexts import Context
 from .frames import NUM_EARLIER, clip_indices, network_input, network_size
 from .mit import Stages
 from .segformer import VssModel
 from .tv3s import Tv3sHead, Tv3sState
+
+_log = logging.getLogger(__name__)
 
 
 class VssSegmenter:
@@ -99,6 +103,12 @@ class VssSegmenter:
         device = choose_device(device)
         precision = choose_dtype(dtype, device)
         loaded = load_model(location)
+        if loaded.architecture.family == "CFFM++" and context == "clip":
+            _log.warning(
+                "%s is a CFFM++: without a survey of each whole clip, which only Python calls give (`survey`), its "
+                "labels are those of the CFFM in it",
+                location.id,
+            )
         return cls(
             loaded.model.to(device, precision),
             loaded.label_space,
@@ -114,6 +124,25 @@ class VssSegmenter:
         self._earlier: deque[Any] = deque(maxlen=NUM_EARLIER)  # encoded frames, or pictures not encoded yet
         self._state: Tv3sState | None = None
         self._size: tuple[int, int] | None = None
+        self._prototypes: Tensor | None = None
+
+    @torch.inference_mode()
+    def survey(self, clip: np.ndarray) -> None:
+        """Let CFFM++ see a whole clip, uint8 RGB (T, H, W, 3), before its frames are labelled one after the other.
+
+        Only ten frames, spread evenly, are looked at. Until the next `reset` its labels take the clip's prototypes into
+        account; without a survey they are those of CFFM.
+
+        Raises:
+            ShapeError: As `predict`.
+            SettingsError: If the model is no CFFM++.
+        """
+        self._check(clip)
+        if not isinstance(self._clip_head, CffmPlusHead):
+            raise SettingsError(f"{self.location.id}: only CFFM++ makes use of a survey of the clip")
+        frames = [clip[index] for index in prototype_frames(len(clip))]
+        encoded = [self._clip_head.encode(*parts) for frame in frames for parts in self._encode(frame[None])]
+        self._prototypes = make_prototypes(encoded)
 
     @torch.inference_mode()
     def pass_over(self, frames: np.ndarray) -> None:
@@ -196,6 +225,8 @@ class VssSegmenter:
         self._earlier.append(target.as_reference())
         if not references:
             return head.classify(fused)
+        if isinstance(self._clip_head, CffmPlusHead):
+            return self._clip_head.decode([*references, target], self._prototypes)
         return cast(Tensor, self._clip_head.decode([*references, target]))
 
     def _encode_pending(self) -> None:
