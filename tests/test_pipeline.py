@@ -22,6 +22,7 @@ from sam2vss.pipeline import RefinedWindow, VoteRule, check_clips, refine_clip
 from sam2vss.refiner import ArrayLabels
 from sam2vss.segmenters import ModelLabels, StoredLabels
 from sam2vss.segmenters.in_space import LabelsInSpace
+from sam2vss.segmenters.void import VoidLabels
 from sam2vss.trackers.nothing import NoTracker
 from sam2vss.types import Refinement
 from toy import CLASSES, ExactTracker, NoisySegmenter, ToyClip, content_of_run, run_toy
@@ -171,11 +172,11 @@ def test_a_source_that_follows_frames_is_shown_those_of_finished_windows():
 
     source = Follower(NoisySegmenter())
     assert isinstance(source, FollowsFrames)
-    assert not isinstance(ModelLabels(NoisySegmenter()), FollowsFrames)
+    assert not isinstance(VoidLabels(CLASSES), FollowsFrames)
     wrapped = LabelsInSpace(source, CLASSES)
     list(refine_clip("toy", ToyClip(5).frames(), wrapped, ExactTracker(), 2, skip=frozenset([0, 2])))
     assert source.seen == ["pass over [0, 1] of toy", "pass over [2, 3] of toy", "label [4]"]
-    plain = LabelsInSpace(ModelLabels(NoisySegmenter()), CLASSES)
+    plain = LabelsInSpace(VoidLabels(CLASSES), CLASSES)
     assert len(list(refine_clip("toy", ToyClip(5).frames(), plain, ExactTracker(), 2, skip=frozenset([0])))) == 3
 
 

@@ -1,0 +1,94 @@
+"""`sam2vss refine --segmenter cffm.pth`: a published checkpoint through the real command."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import toy
+from named_weights import fill_by_name
+from sam2vss.hub import ModelLocation
+from sam2vss.segmenters.vss import frames as vss_frames
+from sam2vss.segmenters.vss.architecture import build, default_architecture
+from sam2vss.segmenters.vss.segmenter import VssSegmenter
+from sam2vss.trackers.superpixels import SuperpixelTracker
+from sam2vss.types import LabelSpace
+from toy import content_of_run
+
+NUM_FRAMES, WINDOW = 14, 4
+
+
+@pytest.fixture(autouse=True)
+def small_networks(monkeypatch):
+    monkeypatch.setattr(vss_frames, "TEST_SCALE", (64, 64))
+
+
+@pytest.fixture
+def model():
+    return fill_by_name(build(default_architecture("CFFM", "b0", 5)))
+
+
+@pytest.fixture
+def place(tmp_path, model):
+    """`frames/` with pictures, `cffm.pth`."""
+    toy.write_toy_frames(tmp_path / "frames", NUM_FRAMES)
+    torch.save({"meta": {"epoch": 1}, "state_dict": model.state_dict()}, tmp_path / "cffm.pth")
+    return tmp_path
+
+
+def words(place, out, *more, name="cffm.pth"):
+    start = ["refine", place / "frames", "--segmenter", place / name, "--out", place / out, "--tracker", "superpixel"]
+    return [*start, "--window", WINDOW, "--no-report", "--no-overlay", *more]
+
+
+def read_maps(folder):
+    return np.stack([np.asarray(Image.open(file)) for file in sorted(folder.iterdir())])
+
+
+def test_the_path_of_a_checkpoint_is_enough(command, place, model):
+    answer = command(*words(place, "run"))
+    assert answer.code == 0, answer.err
+    frames = np.stack([np.asarray(Image.open(file)) for file in sorted((place / "frames").iterdir())])
+    location = ModelLocation("x", place / "cffm.pth")
+    expected = VssSegmenter(model, LabelSpace.numbered(5), location).predict(frames).labels
+    np.testing.assert_array_equal(read_maps(place / "run" / "base" / "frames"), expected)
+    weights = json.loads((place / "run" / "run.json").read_text())["weights"]
+    assert any(name.endswith("cffm.pth") for name in weights)
+
+
+def test_an_interrupted_run_remembers_the_frames_before(command, place, monkeypatch):
+    assert command(*words(place, "whole")).code == 0
+    track = SuperpixelTracker.track
+
+    def interrupt(self, frames, start, context=None):
+        if start == 2 * WINDOW:
+            raise KeyboardInterrupt
+        return track(self, frames, start, context)
+
+    monkeypatch.setattr(SuperpixelTracker, "track", interrupt)
+    assert command(*words(place, "run")).code == 130
+    monkeypatch.setattr(SuperpixelTracker, "track", track)
+    assert command(*words(place, "run", "--resume")).code == 0
+    assert content_of_run(place / "run") == content_of_run(place / "whole")
+
+
+def test_a_context_is_chosen_behind_the_name(command, place):
+    assert command(*words(place, "clip")).code == 0
+    assert command(*words(place, "frame", name="cffm.pth@frame")).code == 0
+    clip, frame = (read_maps(place / out / "base" / "frames") for out in ("clip", "frame"))
+    np.testing.assert_array_equal(clip[:3], frame[:3])  # the first three frames have no clip
+    assert (clip[3:] != frame[3:]).any()
+    answer = command(*words(place, "other", name="cffm.pth@fast"))
+    assert answer.code == 2
+    assert "'fast' behind the @ is no context" in answer.message
+
+
+def test_a_cut_checkpoint_leaves_nothing_behind(command, place):
+    path = place / "cffm.pth"
+    path.write_bytes(path.read_bytes()[:4096])
+    answer = command(*words(place, "run"))
+    assert answer.code == 2
+    assert "is cut short or damaged" in answer.message
+    assert not (place / "run").exists()
