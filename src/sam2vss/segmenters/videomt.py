@@ -163,13 +163,13 @@ def class_scores(masks: Tensor, classes: Tensor, input_size: tuple[int, int], im
     Returns:
         Scores (C, *image_size).
     """
-    scores = masks.new_zeros((classes.shape[1], *image_size))
+    scores = masks.new_zeros((classes.shape[1], image_size[0] * image_size[1]))
     group = max(1, MAX_UPSAMPLED_VALUES // (input_size[0] * input_size[1]))
     for few_masks, few_classes in zip(masks.split(group), classes.split(group), strict=True):
         large = functional.interpolate(few_masks[None], input_size, mode="bilinear", align_corners=False)[0]
         shown = large[:, : image_size[0], : image_size[1]].sigmoid()
-        scores += torch.einsum("qc,qhw->chw", few_classes, shown)
-    return scores
+        scores.addmm_(few_classes.T, shown.flatten(1))
+    return scores.reshape(-1, *image_size)
 
 
 class VideomtSegmenter:
