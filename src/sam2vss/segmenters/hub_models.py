@@ -228,7 +228,7 @@ def load_model(location: ModelLocation, config: Any, preprocessing: Preprocessin
     else:
         raise WeightsError(
             f"{location.id} is a {config.model_type} model, which does no semantic segmentation in transformers "
-            f"{transformers.__version__}; expected one of {', '.join(_known_model_types())}"
+            f"{transformers.__version__}; expected one of {', '.join(known_model_types())}"
         )
     with failing_as(location), quiet_transformers(), without_scipy(model_class):
         model, report = model_class.from_pretrained(
@@ -301,7 +301,8 @@ def configured_label_space(config: Any, model_id: str) -> LabelSpace:
     return LabelSpace(names, palette, name=set_name or model_id)
 
 
-def _known_model_types() -> list[str]:
+def known_model_types() -> list[str]:
+    """Return transformers' names of the architectures that segment."""
     return sorted(
         config.model_type
         for mapping in (
