@@ -24,6 +24,7 @@ from ..errors import SettingsError, WeightsError
 from ..hub import ModelLocation, quiet_transformers, resolve_model
 from ..settings import SEGMENTER_ALIASES
 from ..types import BaseLabels, LabelSpace
+from .class_names import label_space_of
 from .palettes import palette_of
 from .preprocessing import CONFIG_FILES, Preprocessing
 from .scores import NOBODYS_MASS, argmax_at_size, check_frames, merge_patches
@@ -295,8 +296,13 @@ def _task_tokens(location: ModelLocation, config: Any) -> torch.Tensor:
 
 
 def configured_label_space(config: Any, model_id: str) -> LabelSpace:
-    """Read the classes from a model's configuration, with their customary colours where the set is known."""
+    """Read the classes from a model's configuration, with their customary colours where the set is known.
+
+    Where nobody named them ("LABEL_0", ...) their number has to do, as for checkpoints.
+    """
     names = tuple(str(config.id2label.get(i, f"class {i}")) for i in range(config.num_labels))
+    if names == tuple(f"LABEL_{i}" for i in range(len(names))):
+        return label_space_of(len(names))
     set_name, palette = palette_of(names)
     return LabelSpace(names, palette, name=set_name or model_id)
 
