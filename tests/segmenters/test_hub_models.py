@@ -282,6 +282,11 @@ def test_pickled_weights_are_refused(segformer):
         HubSegmenter.from_pretrained(str(segformer))
 
 
+def test_a_video_model_is_no_image_model(models):
+    with pytest.raises(WeightsError, match=r"is a video model, which sees no single pictures: use `load_segmenter`"):
+        HubSegmenter.from_pretrained(str(models / "videomt"))
+
+
 def test_a_model_that_does_not_segment_is_refused_with_those_that_do(segformer):
     (segformer / "config.json").write_text(json.dumps({"model_type": "bert"}))
     with pytest.raises(WeightsError, match=r"is a bert model, which does no semantic segmentation .* segformer"):

@@ -97,6 +97,8 @@ class HubSegmenter:
         precision = choose_dtype(dtype, device)
         with failing_as(location):
             config = transformers.AutoConfig.from_pretrained(location.path, local_files_only=True)
+        if config.model_type == "videomt":
+            raise WeightsError(f"{location.id} is a video model, which sees no single pictures: use `load_segmenter`")
         preprocessing = Preprocessing.from_folder(location.path, config.model_type)
         model = load_model(location, config, preprocessing)
         return cls(
