@@ -14,10 +14,14 @@ import pytest
 from huggingface_hub import constants
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
+CONVERTED = "89abcdef0123456789abcdef0123456789abcdef"  # another one, of repositories named "org/name@converted"
 
 
 class FakeHub(ThreadingHTTPServer):
-    """Serves folders as repositories; `refusals` maps a repository to (HTTP status, error code of the hub)."""
+    """Serves folders as repositories ("org/name@converted": another revision of one).
+
+    `refusals` maps a repository to (HTTP status, error code of the hub).
+    """
 
     daemon_threads = True
 
@@ -54,21 +58,24 @@ class _Handler(BaseHTTPRequestHandler):
             return self._send(status, b"{}", {"X-Error-Code": code})
         if name not in self.server.repositories:
             return self._send(404, b"{}", {"X-Error-Code": "RepoNotFound"})
-        folder = self.server.repositories[name]
+        asked = rest[1] if rest[:1] in (["revision"], ["tree"], ["resolve"]) else "main"
+        is_converted = asked in ("converted", CONVERTED) and f"{name}@converted" in self.server.repositories
+        folder = self.server.repositories[f"{name}@converted" if is_converted else name]
+        commit = CONVERTED if is_converted else COMMIT
         files = sorted(file.relative_to(folder).as_posix() for file in folder.rglob("*") if file.is_file())
         if not path.startswith("/api/") and rest[:1] == ["resolve"]:
             file = folder.joinpath(*rest[2:])
             if not file.is_file():
                 return self._send(404, b"", {"X-Error-Code": "EntryNotFound"})
             etag = hashlib.sha256(file.read_bytes()).hexdigest()
-            return self._send(200, file.read_bytes(), {"ETag": f'"{etag}"', "X-Repo-Commit": COMMIT})
-        if rest[:1] == ["revision"] and rest[1] not in ("main", COMMIT):
+            return self._send(200, file.read_bytes(), {"ETag": f'"{etag}"', "X-Repo-Commit": commit})
+        if rest[:1] == ["revision"] and not is_converted and asked not in ("main", COMMIT):
             return self._send(404, b"{}", {"X-Error-Code": "RevisionNotFound"})
         if rest[:1] == ["tree"]:
             return self._json(
                 [{"type": "file", "path": f, "size": (folder / f).stat().st_size, "oid": "0" * 40} for f in files]
             )
-        return self._json({"id": name, "sha": COMMIT, "siblings": [{"rfilename": f} for f in files]})
+        return self._json({"id": name, "sha": commit, "siblings": [{"rfilename": f} for f in files]})
 
     def _json(self, content: object) -> None:
         self._send(200, json.dumps(content).encode(), {"Content-Type": "application/json"})

@@ -13,14 +13,14 @@ from pathlib import Path
 import pytest
 from huggingface_hub import constants
 
-from fake_hub import COMMIT, FakeHub, fake_hub, use_hub
+from fake_hub import COMMIT, CONVERTED, FakeHub, fake_hub, use_hub
 from sam2vss import hub
 from sam2vss.errors import WeightsError
 from sam2vss.hub import cached_model, hub_problem, local_model, resolve_model
 from sam2vss.sam2.loading import find_sam2
 from sam2vss.segmenters import find_segmenter
 from sam2vss.segmentor import find_fusion
-from sam2vss.settings import SAM2_ALIASES
+from sam2vss.settings import SAFETENSORS_REVISIONS, SAM2_ALIASES
 
 SOURCE = Path(hub.__file__).parents[1]
 CLOSED_PORT = "http://127.0.0.1:9"  # nothing listens there
@@ -217,6 +217,31 @@ def test_a_repository_without_safetensors_is_refused_before_anything_is_fetched(
     (served.repositories["org/model"] / "config.json").unlink()
     with pytest.raises(WeightsError, match=r"no config.json on the hub"):
         resolve_model("org/model", {})
+
+
+@pytest.mark.parametrize("revision", ["converted", CONVERTED])
+def test_a_revision_known_to_hold_safetensors_is_taken_where_main_has_only_a_pickle(
+    served, empty_cache, monkeypatch, tmp_path, revision
+):
+    (served.repositories["org/model"] / "model.safetensors").unlink()
+    served.repositories["org/model@converted"] = write_model(tmp_path / "converted", weights=b"converted")
+    monkeypatch.setitem(SAFETENSORS_REVISIONS, "org/model", revision)
+
+    location = resolve_model("short", {"short": "org/model"})
+
+    assert (location.id, location.revision) == ("org/model", CONVERTED)
+    assert location.weight_files[0].read_bytes() == b"converted"
+    served.requests.clear()
+    assert resolve_model("org/model", {}) == location == cached_model("org/model")
+    assert served.requests == []
+    with pytest.raises(WeightsError, match=r"org/model has no model.safetensors on the hub"):
+        resolve_model("org/model@main", {})  # who asks for a revision gets that one
+
+
+def test_main_wins_over_a_revision_known_to_hold_safetensors(served, monkeypatch):
+    monkeypatch.setitem(SAFETENSORS_REVISIONS, "org/model", "converted")
+
+    assert resolve_model("org/model", {}).revision == COMMIT
 
 
 def test_a_local_folder_needs_no_hub_and_has_no_revision(tmp_path):

@@ -125,6 +125,16 @@ def _eomt(config_class: Any = tf.EomtConfig, model_class: Any = tf.EomtForUniver
     )  # fmt: skip
 
 
+def _eomt_dinov3() -> Any:
+    return tf.EomtDinov3ForUniversalSegmentation(
+        tf.EomtDinov3Config(
+            image_size=64, patch_size=16, hidden_size=16, intermediate_size=32, num_hidden_layers=3,
+            num_attention_heads=2, num_queries=7, num_blocks=1, num_upscale_blocks=1, num_register_tokens=0,
+            id2label=NAMES,
+        )
+    )  # fmt: skip
+
+
 def _videomt() -> Any:
     return _eomt(tf.VideomtConfig, tf.VideomtForUniversalSegmentation)
 
@@ -156,6 +166,10 @@ BUILDERS = {
     "oneformer": (_oneformer, {"image_processor_type": "OneFormerImageProcessor", **SHORT}),
     "eomt": (
         _eomt,
+        {"image_processor_type": "EomtImageProcessor", "size": {"shortest_edge": 64}, "do_split_image": True},
+    ),
+    "eomt_dinov3": (
+        _eomt_dinov3,
         {"image_processor_type": "EomtImageProcessor", "size": {"shortest_edge": 64}, "do_split_image": True},
     ),
     "videomt": (_videomt, {"video_processor_type": "VideomtVideoProcessor", **SQUARE}),

@@ -16,6 +16,7 @@ from pathlib import Path
 
 from .errors import WeightsError
 from .files import sha256_of
+from .settings import SAFETENSORS_REVISIONS
 
 PROBE_TIMEOUT_S = 4.0  # ours: an unreachable hub is an answer after seconds, not after 23 s of silent retries
 WEIGHT_PATTERNS = ("model.safetensors", "model-*.safetensors")  # the names `save_pretrained` gives, shards included
@@ -129,14 +130,19 @@ def local_model(folder: Path, name: str | None = None) -> ModelLocation:
 
 
 def cached_model(hub_id: str, revision: str | None = None) -> ModelLocation | None:
-    """Return the complete copy of a hub model in the local cache, or None; never touches the network."""
+    """Return the complete copy of a hub model in the local cache, or None; never touches the network.
+
+    Without a revision it is that of the main branch, else the one known to hold safetensors where main has none.
+    """
     from huggingface_hub import try_to_load_from_cache
 
-    config = try_to_load_from_cache(hub_id, "config.json", revision=revision)
-    if not isinstance(config, str):  # None: not asked for yet; an object: known to be absent on the hub
-        return None
-    folder = Path(config).parent
-    return None if _folder_problem(folder) else ModelLocation(hub_id, folder, revision=folder.name)
+    for asked in (revision, SAFETENSORS_REVISIONS.get(hub_id)) if revision is None else (revision,):
+        config = try_to_load_from_cache(hub_id, "config.json", revision=asked)
+        if isinstance(config, str):  # None: not asked for yet; an object: known to be absent on the hub
+            folder = Path(config).parent
+            if not _folder_problem(folder):
+                return ModelLocation(hub_id, folder, revision=folder.name)
+    return None
 
 
 def is_offline() -> bool:
@@ -242,6 +248,8 @@ def _download(
         if "config.json" not in files:
             raise WeightsError(f"{hub_id} has no config.json on the hub: it is no model that transformers can load")
         if not list(filter_repo_objects(files, allow_patterns=list(WEIGHT_PATTERNS), ignore_patterns=subfolders)):
+            if revision is None and hub_id in SAFETENSORS_REVISIONS:
+                return _download(hub_id, SAFETENSORS_REVISIONS[hub_id], aliases, lack, here, ways_out)
             pickles = [file for file in files if file.endswith(PICKLE_SUFFIXES)]
             raise WeightsError(
                 f"{hub_id} has no model.safetensors on the hub"

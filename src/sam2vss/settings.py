@@ -40,6 +40,22 @@ SEGMENTER_ALIASES = {
     "segformer-b4": "nvidia/segformer-b4-finetuned-ade-512-512",
     "segformer-b5": "nvidia/segformer-b5-finetuned-ade-640-640",
 }
+# Where a hub model has safetensors if its main branch holds only a pickle: commits of the hub's own conversion bot
+# (SFconvertbot), or the pull requests that hold them. Read off the models' pages; asked for only if main has none.
+SAFETENSORS_REVISIONS = {
+    "nvidia/segformer-b1-finetuned-ade-512-512": "8b74291cb371abe2a2860015ded13f5b2fa6dff5",
+    "nvidia/segformer-b2-finetuned-ade-512-512": "4585665b1bf59b90b831d5145d3e25d6e0743d03",
+    "nvidia/segformer-b3-finetuned-ade-512-512": "d49ce4e74ab8bbcd9e7886e52d716add0c8f5136",
+    "nvidia/segformer-b4-finetuned-ade-512-512": "refs/pr/3",
+    "nvidia/segformer-b5-finetuned-ade-640-640": "f4c8e8f5b581b6bc8ed5208e4bd139d95f65610f",
+    "nvidia/segformer-b0-finetuned-cityscapes-1024-1024": "refs/pr/4",
+    "nvidia/segformer-b5-finetuned-cityscapes-1024-1024": "b6e4c4143a549ac9cf16ee2ea222ab01959d9e04",
+    "facebook/maskformer-swin-large-ade": "30a4be3461627c092402d2c52ce1a03c8959a723",
+    "shi-labs/oneformer_ade20k_swin_large": "e3ac43d928c8f157382c7d60b0b2f5d24279a4ea",
+    "shi-labs/oneformer_cityscapes_swin_large": "b16472709a5b27e8318e5d9debdf31e310a4bf3b",
+    "Intel/dpt-large-ade": "refs/pr/8",
+    "microsoft/beit-base-finetuned-ade-640-640": "refs/pr/3",
+}
 TEXT_MODEL_ALIASES = {
     "siglip2-b16": "google/siglip2-base-patch16-224",
     "siglip2-l16": "google/siglip2-large-patch16-256",

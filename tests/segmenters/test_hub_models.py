@@ -18,7 +18,7 @@ from safetensors.torch import load_file, save_file
 from fake_hub import fake_hub, use_hub
 from sam2vss.errors import SettingsError, ShapeError, WeightsError
 from sam2vss.segmenters import load_segmenter
-from sam2vss.segmenters.hub_models import HubSegmenter
+from sam2vss.segmenters.hub_models import MASK2FORMER_GRID, HubSegmenter, configured_label_space
 from sam2vss.segmenters.palettes import palette_of
 from sam2vss.segmenters.preprocessing import Preprocessing
 from tiny_segmenters import BUILDERS, NAMES, NUM_CLASSES, save_tiny
@@ -53,11 +53,25 @@ def noise(length: int, height: int, width: int) -> np.ndarray:
     return (fine * 255).to(torch.uint8).permute(0, 2, 3, 1).numpy()
 
 
-@pytest.mark.parametrize("name", [name for name in BUILDERS if name not in ("mobilenet_v2", "mobilevit", "videomt")])
-def test_labels_equal_those_of_transformers_own_processor(models, load, name):
-    """The frame has a size that needs no resampling, where the two may differ by a grey level."""
-    height, width = {"eomt": (64, 100), "mask2former": (64, 96), "maskformer": (64, 96)}.get(name, (64, 64))
-    frames = noise(2, height, width)
+SIZES = {  # that need no resampling, where ours and theirs may differ by a grey level
+    "eomt": [(64, 100), (100, 64), (64, 200), (64, 64)],  # in 2 patches, one above the other, in 4, in 1
+    "eomt_dinov3": [(64, 100), (100, 64)],
+    "mask2former": [(64, 96), (96, 64)],
+    "maskformer": [(64, 96), (96, 64)],
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "size"),
+    [
+        (name, size)
+        for name in BUILDERS
+        if name not in ("mobilenet_v2", "mobilevit", "videomt")
+        for size in SIZES.get(name, [(64, 64)])
+    ],
+)
+def test_labels_equal_those_of_transformers_own_processor(models, load, name, size):
+    frames = noise(2, *size)
     expected = labels_by_transformers(load(name).model, models / name, name, frames)
     assert len(np.unique(expected)) > 1 or name == "detr"  # whose random queries all look alike
     assert np.array_equal(load(name).predict(frames).labels, expected)
@@ -90,6 +104,7 @@ def labels_by_transformers(model: Any, folder: Path, name: str, frames: np.ndarr
         "oneformer": tf.MaskFormerImageProcessorPil,  # OneFormer's own asks the hub for a file of class names
         "detr": tf.DetrImageProcessorPil,
         "eomt": tf.EomtImageProcessorPil,
+        "eomt_dinov3": tf.EomtImageProcessorPil,
     }[name]
     config = json.loads((folder / "preprocessor_config.json").read_text())
     config = {key: value for key, value in config.items() if not key.endswith("_type")}
@@ -106,7 +121,7 @@ def labels_by_transformers(model: Any, folder: Path, name: str, frames: np.ndarr
             outputs = model(**inputs, task_inputs=tokens.expand(len(frames), -1))
             return np.stack(processor.post_process_semantic_segmentation(outputs, sizes))
         outputs = model(**inputs)
-    if name == "eomt":
+    if name in ("eomt", "eomt_dinov3"):
         outputs.patch_offsets = offsets
     if name == "upernet":
         processor = tf.SegformerImageProcessorPil()
@@ -136,17 +151,49 @@ def test_a_batch_gives_what_single_frames_give(models, load, name):
     )
 
 
-@pytest.mark.parametrize(("name", "width"), [("dpt", 64), ("eomt", 100)])
-def test_probabilities_are_those_of_the_labels(load, name, width):
-    base = load(name).predict(noise(1, 64, width))
-    assert base.probabilities.shape == (1, NUM_CLASSES, 64, width)  # these models score every pixel of such a frame
+@pytest.mark.parametrize(
+    ("name", "size"),
+    [("dpt", (64, 64)), ("eomt", (64, 100)), ("eomt", (100, 64)), ("eomt_dinov3", (100, 64)), ("mask2former", None)],
+)
+def test_probabilities_are_those_of_the_labels(load, name, size):
+    """Where a model scores every pixel of a frame."""
+    height, width = size or MASK2FORMER_GRID
+    base = load(name).predict(noise(1, height, width))
+    assert base.probabilities.shape == (1, NUM_CLASSES, height, width)
     assert np.mean(base.probabilities.argmax(1) == base.labels) > 0.99  # float16 makes ties
 
 
-def test_names_come_from_the_configuration_and_colours_follow(load):
-    label_space = load("segformer").label_space
+@pytest.mark.parametrize("name", [name for name in BUILDERS if name != "detr"])  # whose random queries all look alike
+def test_probabilities_stretched_over_the_frame_lead_to_the_labels(load, name):
+    base = load(name).predict(noise(1, 96, 64))
+    stretched = torch.nn.functional.interpolate(
+        torch.from_numpy(base.probabilities.astype(np.float32)), (96, 64), mode="bilinear"
+    )
+    agreement = np.mean(stretched.argmax(1).numpy() == base.labels)
+    assert agreement > 0.9  # measured 0.92 (mobilenet_v2, of stride 16) to 1
+
+
+@pytest.mark.parametrize("name", BUILDERS)
+def test_names_come_from_the_configuration_and_colours_follow(load, name):
+    label_space = load(name).label_space
     assert label_space.names == tuple(NAMES.values())
     assert label_space.palette.tolist()[:2] == [[128, 0, 0], [0, 128, 0]]  # VOC bit pattern from colour 1 on
+
+
+@pytest.mark.parametrize(
+    ("names", "label_set", "first"),
+    [
+        (["wall", "building, edifice", "sky", *["?"] * 146, "flag"], "ADE20K", "wall"),
+        ([f"LABEL_{i}" for i in range(19)], "Cityscapes", "road"),  # what transformers writes where nobody named them
+        ([f"LABEL_{i}" for i in range(124)], "vspw", "wall"),
+        ([f"LABEL_{i}" for i in range(5)], "5 unnamed classes", "class 0"),
+        (["LABEL_0", "car"], "org/model", "LABEL_0"),
+    ],
+)
+def test_label_sets_are_recognised_by_their_names_or_their_number(names, label_set, first):
+    config = SimpleNamespace(num_labels=len(names), id2label=dict(enumerate(names)))
+    found = configured_label_space(config, "org/model")
+    assert (found.name, found.names[0], found.num_classes) == (label_set, first, len(names))
 
 
 def test_frames_may_be_read_only(load):
@@ -233,6 +280,11 @@ def test_pickled_weights_are_refused(segformer):
     torch.save(weights, segformer / "pytorch_model.bin")
     with pytest.raises(WeightsError, match=r"only in pytorch_model.bin, a pickle file"):
         HubSegmenter.from_pretrained(str(segformer))
+
+
+def test_a_video_model_is_no_image_model(models):
+    with pytest.raises(WeightsError, match=r"is a video model, which sees no single pictures: use `load_segmenter`"):
+        HubSegmenter.from_pretrained(str(models / "videomt"))
 
 
 def test_a_model_that_does_not_segment_is_refused_with_those_that_do(segformer):

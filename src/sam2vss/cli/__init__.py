@@ -28,6 +28,7 @@ from .doctor import doctor
 from .evaluate import evaluate
 from .evaluate_panoptic import evaluate_panoptic
 from .exit_codes import EXIT_DONE, EXIT_INPUT, EXIT_INTERRUPTED
+from .models import models
 from .refine import refine
 from .report import report
 from .stability import stability
@@ -53,6 +54,7 @@ app.command(synthetic)
 app.command(ablate)
 app.command(demo)
 app.command(report)
+app.command(models)
 app.command(doctor)
 train = App(name="train", help="Train models.")
 train.command(classifier)

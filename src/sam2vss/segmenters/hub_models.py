@@ -24,6 +24,7 @@ from ..errors import SettingsError, WeightsError
 from ..hub import ModelLocation, quiet_transformers, resolve_model
 from ..settings import SEGMENTER_ALIASES
 from ..types import BaseLabels, LabelSpace
+from .class_names import label_space_of
 from .palettes import palette_of
 from .preprocessing import CONFIG_FILES, Preprocessing
 from .scores import NOBODYS_MASS, argmax_at_size, check_frames, merge_patches
@@ -97,6 +98,8 @@ class HubSegmenter:
         precision = choose_dtype(dtype, device)
         with failing_as(location):
             config = transformers.AutoConfig.from_pretrained(location.path, local_files_only=True)
+        if config.model_type == "videomt":
+            raise WeightsError(f"{location.id} is a video model, which sees no single pictures: use `load_segmenter`")
         preprocessing = Preprocessing.from_folder(location.path, config.model_type)
         model = load_model(location, config, preprocessing)
         return cls(
@@ -229,7 +232,7 @@ def load_model(location: ModelLocation, config: Any, preprocessing: Preprocessin
     else:
         raise WeightsError(
             f"{location.id} is a {config.model_type} model, which does no semantic segmentation in transformers "
-            f"{transformers.__version__}; expected one of {', '.join(_known_model_types())}"
+            f"{transformers.__version__}; expected one of {', '.join(known_model_types())}"
         )
     with failing_as(location), quiet_transformers(), without_scipy(model_class):
         model, report = model_class.from_pretrained(
@@ -296,13 +299,19 @@ def _task_tokens(location: ModelLocation, config: Any) -> torch.Tensor:
 
 
 def configured_label_space(config: Any, model_id: str) -> LabelSpace:
-    """Read the classes from a model's configuration, with their customary colours where the set is known."""
+    """Read the classes from a model's configuration, with their customary colours where the set is known.
+
+    Where nobody named them ("LABEL_0", ...) their number has to do, as for checkpoints.
+    """
     names = tuple(str(config.id2label.get(i, f"class {i}")) for i in range(config.num_labels))
+    if names == tuple(f"LABEL_{i}" for i in range(len(names))):
+        return label_space_of(len(names))
     set_name, palette = palette_of(names)
     return LabelSpace(names, palette, name=set_name or model_id)
 
 
-def _known_model_types() -> list[str]:
+def known_model_types() -> list[str]:
+    """Return transformers' names of the architectures that segment."""
     return sorted(
         config.model_type
         for mapping in (

@@ -1,12 +1,10 @@
-"""VidEoMT as a base model: a video goes through it frame by frame, and its queries live on from frame to frame.
+"""VidEoMT as a base model: frames in, the network frame by frame (`videomt_stream.py`), labels out.
 
-The network's layers are transformers'; what drives them is here, because transformers' own loop forgets the queries
-after every call and takes square pictures only. Order of steps and numbers are those of the authors' online inference
-(tue-mps/videomt at 39411e9: videomt/videomt.py, `videomt_online`; datasets' configs).
+Order of steps and numbers are those of the authors' online inference (tue-mps/videomt at 39411e9: videomt/videomt.py,
+`videomt_online`, and the configurations of VSPW and VIPSeg).
 """
 
 import math
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -23,8 +21,9 @@ from ..types import BaseLabels, LabelSpace
 from .class_names import label_space_of
 from .hub_models import configured_label_space, failing_as, load_model
 from .preprocessing import Preprocessing, resize
-from .scores import MAX_UPSAMPLED_VALUES, NOBODYS_MASS, argmax_at_size, check_frames
+from .scores import NOBODYS_MASS, argmax_at_size, check_frames
 from .videomt_checkpoints import load_network, refuse_instances
+from .videomt_stream import QueryAnswers, QueryStream, class_scores
 
 if TYPE_CHECKING:
     import transformers
@@ -66,110 +65,6 @@ class OfficialInput:
         mean, std = (torch.tensor(values, device=images.device).view(3, 1, 1) for values in (self.mean, self.std))
         below, right = (math.ceil(side / self.divisor) * self.divisor - side for side in images.shape[2:])
         return functional.pad((images - mean) / std, (0, right, 0, below))
-
-
-@dataclass(frozen=True)
-class QueryAnswers:
-    """What the queries found in one frame.
-
-    Attributes:
-        classes: Class logits, float32 (Q, C + 1); the last class is "none".
-        queries: The queries after the last layer, normalised, (Q, D).
-        features: The patches after the last layer, normalised, (D, h, w).
-    """
-
-    classes: Tensor
-    queries: Tensor
-    features: Tensor
-
-
-class QueryStream:
-    """Runs the network over the frames of a video, one after the other.
-
-    Attributes:
-        model: transformers' network.
-    """
-
-    def __init__(self, model: "transformers.VideomtForUniversalSegmentation") -> None:
-        self.model = model
-        self._queries: Tensor | None = None  # of the last frame, not normalised, (1, Q, D)
-
-    def reset(self) -> None:
-        """Start a new video: the next frame is met with the learned queries alone."""
-        self._queries = None
-
-    @torch.inference_mode()
-    def push(self, pixels: Tensor) -> Iterator[QueryAnswers]:
-        """Yield what the queries find in the next frames, (B, 3, H, W), H and W multiples of the patch side.
-
-        The layers without queries see the frames as one batch, the others one frame after the other.
-        """
-        model, patch = self.model, self.model.config.patch_size
-        grid = (pixels.shape[2] // patch, pixels.shape[3] // patch)
-        first = model.num_hidden_layers - model.config.num_blocks
-        tokens = self._embed(pixels, grid)
-        for layer in model.layers[:first]:
-            tokens = layer(tokens)
-        prefix = model.embeddings.num_prefix_tokens
-        for frame_tokens in tokens.split(1):
-            queries = model.query.weight[None]
-            if self._queries is not None:
-                queries = queries + model.query_updater(self._queries)
-            count = queries.shape[1]
-            mixed = torch.cat([queries, frame_tokens], dim=1)
-            for layer in model.layers[first:]:
-                mixed = layer(mixed)
-            self._queries = mixed[:, :count]
-            answers = model.layernorm(mixed)[0]
-            features = answers[count + prefix :].T.reshape(-1, *grid)
-            yield QueryAnswers(model.class_predictor(answers[:count]).float(), answers[:count], features)
-
-    @torch.inference_mode()
-    def masks(self, found: QueryAnswers) -> Tensor:
-        """Return the queries' mask logits, float32 (Q, h, w), at a quarter of the input's side (patches of 16)."""
-        features = self.model.upscale_block(found.features[None])[0]
-        return torch.einsum("qd,dhw->qhw", self.model.mask_head(found.queries), features).float()
-
-    def _embed(self, pixels: Tensor, grid: tuple[int, int]) -> Tensor:
-        """Return class token, registers and patches with their positions, (B, 1 + R + h w, D)."""
-        embeddings = self.model.embeddings
-        patches = embeddings.patch_embeddings(pixels)
-        patches = patches + positions_at(embeddings.position_embeddings.weight, grid)
-        extra = torch.cat([embeddings.cls_token, embeddings.register_tokens], dim=1)
-        return torch.cat([extra.expand(len(patches), -1, -1), patches], dim=1)
-
-
-def positions_at(learned: Tensor, grid: tuple[int, int]) -> Tensor:
-    """Stretch the learned positions of a square grid, (N, D), over another one: (h w, D)."""
-    side = math.isqrt(len(learned))
-    if grid == (side, side):
-        return learned
-    square = learned.float().T.reshape(1, -1, side, side)
-    stretched = functional.interpolate(square, grid, mode="bicubic", antialias=True)
-    return stretched[0].flatten(1).T.to(learned.dtype)
-
-
-def class_scores(masks: Tensor, classes: Tensor, input_size: tuple[int, int], image_size: tuple[int, int]) -> Tensor:
-    """Add up, per pixel and class, the queries' mask probabilities weighted by their class probabilities.
-
-    The masks are enlarged to the network's input before they become probabilities, a few queries at a time.
-
-    Args:
-        masks: Mask logits (Q, h, w) of the whole input.
-        classes: Class probabilities (Q, C), without "none".
-        input_size: Of the network's input, padding included.
-        image_size: The part of it, from the top left, that shows the frame.
-
-    Returns:
-        Scores (C, *image_size).
-    """
-    scores = masks.new_zeros((classes.shape[1], *image_size))
-    group = max(1, MAX_UPSAMPLED_VALUES // (input_size[0] * input_size[1]))
-    for few_masks, few_classes in zip(masks.split(group), classes.split(group), strict=True):
-        large = functional.interpolate(few_masks[None], input_size, mode="bilinear", align_corners=False)[0]
-        shown = large[:, : image_size[0], : image_size[1]].sigmoid()
-        scores += torch.einsum("qc,qhw->chw", few_classes, shown)
-    return scores
 
 
 class VideomtSegmenter:

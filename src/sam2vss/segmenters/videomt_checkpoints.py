@@ -212,9 +212,7 @@ def convert(weights: Mapping[str, Tensor], shapes: Mapping[str, torch.Size], fil
     Raises:
         WeightsError: If tensors are missing, left over or of another shape.
     """
-    of_network = {name: tensor for name, tensor in weights.items() if name not in THEIRS_ALONE}
-    advice = "Take a checkpoint as the authors released it."
-    check_names(of_network, official_shapes(shapes), file, advice)
+    of_network = _check(weights, shapes, file)
     converted = {}
     for name, shape in shapes.items():
         if name in OURS_ALONE:
@@ -236,24 +234,44 @@ def is_of_vipseg(file: Path, classes: int) -> bool:
     return classes == NUM_VSPW_CLASSES and re.search(r"vips+eg", file.name.lower()) is not None
 
 
+def check_weights(weights: Mapping[str, Tensor], found: VideomtArchitecture, file: Path) -> None:
+    """Make sure that a checkpoint fills its network, without converting it.
+
+    Raises:
+        WeightsError: If tensors are missing, left over or of another shape.
+    """
+    _check(weights, {name: tensor.shape for name, tensor in _empty_network(found).state_dict().items()}, file)
+
+
 def load_network(weights: Mapping[str, Tensor], file: Path) -> "transformers.VideomtForUniversalSegmentation":
     """Build transformers' network for a checkpoint and fill it; float32, in evaluation mode.
 
     Raises:
         WeightsError: See `recognise` and `convert`.
     """
-    import transformers
-
-    network = transformers.VideomtForUniversalSegmentation
-    config = videomt_config(recognise(weights, file))
-    with torch.device("meta"), without_scipy(network):
-        model = network(config)
+    model = _empty_network(recognise(weights, file))
     shapes = {name: tensor.shape for name, tensor in model.state_dict().items()}
     model.load_state_dict(convert(weights, shapes, file), assign=True)
     positions = model.embeddings.position_ids  # a buffer that is no part of a checkpoint
     model.embeddings.position_ids = torch.arange(positions.shape[-1]).expand(positions.shape)
     model.eval().requires_grad_(False)
     return model
+
+
+def _empty_network(found: VideomtArchitecture) -> "transformers.VideomtForUniversalSegmentation":
+    """Build transformers' network without memory for its weights."""
+    import transformers
+
+    network = transformers.VideomtForUniversalSegmentation
+    with torch.device("meta"), without_scipy(network):
+        return network(videomt_config(found))
+
+
+def _check(weights: Mapping[str, Tensor], shapes: Mapping[str, torch.Size], file: Path) -> dict[str, Tensor]:
+    """Return the tensors of the network alone; they are all there and of the right shape."""
+    of_network = {name: tensor for name, tensor in weights.items() if name not in THEIRS_ALONE}
+    check_names(of_network, official_shapes(shapes), file, "Take a checkpoint as the authors released it.")
+    return of_network
 
 
 def _count(weights: Mapping[str, Tensor], pattern: str) -> int:

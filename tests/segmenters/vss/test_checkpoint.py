@@ -11,9 +11,10 @@ from sam2vss.errors import SettingsError, WeightsError
 from sam2vss.hub import ModelLocation
 from sam2vss.segmenters import find_segmenter, load_segmenter
 from sam2vss.segmenters.class_names import vspw
+from sam2vss.segmenters.kinds import describe_model
 from sam2vss.segmenters.vss import frames as vss_frames
 from sam2vss.segmenters.vss.architecture import build, default_architecture
-from sam2vss.segmenters.vss.checkpoint import describe_checkpoint, load_model, save_model
+from sam2vss.segmenters.vss.checkpoint import load_model, save_model
 from sam2vss.segmenters.vss.segmenter import VssSegmenter
 from sam2vss.types import LabelSpace
 
@@ -112,12 +113,22 @@ def test_other_models_have_no_context(tmp_path):
         load_segmenter(f"{tmp_path / 'hub'}@frame")
 
 
-def test_a_checkpoint_is_described_without_being_run(tmp_path):
-    path = save_checkpoint(tmp_path / "net.pth", make())
-    assert describe_checkpoint(path) == default_architecture("CFFM", "b0", 4)
-    assert str(describe_checkpoint(path)) == "CFFM B0, 4 classes"
-    torch.save({"other": torch.zeros(1)}, tmp_path / "other.pth")
-    assert describe_checkpoint(tmp_path / "other.pth") is None
+def test_a_checkpoint_and_a_saved_folder_are_described(tmp_path):
+    path = save_checkpoint(tmp_path / "net.pth", make(), CLASSES=("sky", "road", "car", "tree"))
+    found = describe_model(path)
+    assert (found.family, found.num_classes, found.class_set) == ("CFFM MiT-B0", 4, "4 classes of the model")
+    assert not found.problem
+    assert found.parameters > 4_500_000
+    save_model(tmp_path / "run", make(), default_architecture("CFFM", "b0", 4), LabelSpace.numbered(4, name="mine"))
+    found = describe_model(tmp_path / "run")
+    assert (found.family, found.num_classes, found.class_set, found.problem) == ("CFFM MiT-B0", 4, "mine", "")
+
+
+def test_what_is_wrong_with_a_checkpoint_is_part_of_its_description(tmp_path):
+    weights = make().state_dict()
+    del weights["decode_head.linear_pred2.weight"]
+    torch.save(weights, tmp_path / "net.pth")
+    assert "1 missing: decode_head.linear_pred2.weight" in describe_model(tmp_path / "net.pth").problem
 
 
 def test_a_checkpoint_of_something_else_is_refused(tmp_path):

@@ -20,7 +20,7 @@ from ...files import atomic_write_json, discard, publish, temporary_name, write_
 from ...hub import ModelLocation
 from ...types import LabelSpace
 from ..class_names import label_space_of
-from .architecture import Architecture, build_from, is_vss, recognise
+from .architecture import Architecture, build_from
 from .segformer import VssModel
 
 FOLDER_FORMAT: Final = "sam2vss segmenter"
@@ -49,16 +49,6 @@ def load_model(location: ModelLocation) -> LoadedModel:
     weights = weights_in(content, location.path)
     model, architecture = build_from(weights, location.id)
     return LoadedModel(model.float(), architecture, label_space_of(architecture.num_classes, _class_names(content)))
-
-
-def describe_checkpoint(path: Path) -> Architecture | None:
-    """Say what a checkpoint or folder holds, without building it; None if it is of no family known here.
-
-    Raises:
-        WeightsError: If it cannot be read.
-    """
-    weights = load_file(path / WEIGHT_FILE) if path.is_dir() else weights_in(read_torch_file(path), path)
-    return recognise(weights, str(path)) if is_vss(weights) else None
 
 
 def save_model(folder: Path, model: VssModel, architecture: Architecture, label_space: LabelSpace) -> None:

@@ -1,0 +1,171 @@
+"""What can be given as --segmenter: well-known models, where their weights come from, and what is on this machine.
+
+Only models are listed whose names, sizes and licences were read on their pages; any other segmentation model that
+transformers loads works as well. Nothing here asks the network.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, Literal
+
+from ..hub import cached_model
+from ..settings import SEGMENTER_ALIASES
+from .class_names import NUM_VSPW_CLASSES
+
+Place = Literal["in the package", "in the local cache", "not here", "a file of yours"]
+
+SEE_PAGE: Final = "see its page"
+CODE_MIT: Final = "MIT (code); weights: see its page"
+NVIDIA: Final = "NVIDIA, non-commercial"
+_BUNDLED: Final = Path(__file__).parent / "nano"
+
+
+@dataclass(frozen=True)
+class KnownModel:
+    """One line of the catalogue.
+
+    Attributes:
+        name: What --segmenter takes: a bundled name, an alias, a hub id, or the kind of file.
+        family: Architecture and size.
+        class_set: Name of its label set.
+        num_classes: C.
+        licence: Of the weights, as far as it was seen.
+        source: Where the weights come from.
+        megabytes: Size of the weights, None where it was not seen.
+        parameters_m: Millions of parameters, None where it was not counted.
+        published: A score that others published, with the data set and its source; "" where none is known here.
+        paper_row: Name of the paper's row on VSPW, for its scores; "" where it has none.
+        hub_id: Where the hub has it, "" for others.
+    """
+
+    name: str
+    family: str
+    class_set: str
+    num_classes: int
+    licence: str
+    source: str
+    megabytes: float | None = None
+    parameters_m: float | None = None
+    published: str = ""
+    paper_row: str = ""
+    hub_id: str = ""
+
+    @property
+    def place(self) -> Place:
+        """Where the weights are, seen from here."""
+        if self.name == "segformer-nano":
+            return "in the package"
+        if not self.hub_id:
+            return "a file of yours"
+        return "not here" if cached_model(self.hub_id) is None else "in the local cache"
+
+    @property
+    def size(self) -> str:
+        """Size in words, "" where it is not known."""
+        parameters = f"{self.parameters_m:g} M parameters" if self.parameters_m is not None else ""
+        megabytes = f"{self.megabytes:g} MB" if self.megabytes is not None else ""
+        return ", ".join(part for part in (parameters, megabytes) if part)
+
+
+def known_models() -> tuple[KnownModel, ...]:
+    """Return the catalogue: the bundled model, models of single pictures on the hub, then models of videos."""
+    return (*_bundled(), *_on_the_hub(), *_checkpoints())
+
+
+def find_known_model(name: str) -> KnownModel | None:
+    """Return the line of a bundled name, an alias or a hub id, or None."""
+    return next((model for model in known_models() if name and name in (model.name, model.hub_id)), None)
+
+
+def _bundled() -> Iterator[KnownModel]:
+    file = _BUNDLED / "model.safetensors"
+    megabytes = round(file.stat().st_size / 1e6, 1) if file.is_file() else None
+    yield KnownModel(
+        "segformer-nano", "SegFormer, a tiny one", "rendered streets", 10, "Apache-2.0", "in the package", megabytes
+    )
+
+
+# Hub id, family, class set, licence, megabytes of its safetensors (None: not seen), published score. Source: the
+# models' pages on the hub. "other" on a page is "see its page" here; NVIDIA's licence is that of NVlabs/SegFormer.
+_ADE, _CITY = ("ADE20K", 150), ("Cityscapes", 19)
+_HUB: Final[tuple[tuple[str, str, tuple[str, int], str, float | None, str], ...]] = (
+    ("nvidia/segformer-b0-finetuned-ade-512-512", "SegFormer B0", _ADE, NVIDIA, 15, ""),
+    ("nvidia/segformer-b1-finetuned-ade-512-512", "SegFormer B1", _ADE, NVIDIA, 54.9, ""),
+    ("nvidia/segformer-b2-finetuned-ade-512-512", "SegFormer B2", _ADE, NVIDIA, 110, ""),
+    ("nvidia/segformer-b3-finetuned-ade-512-512", "SegFormer B3", _ADE, NVIDIA, 189, ""),
+    ("nvidia/segformer-b4-finetuned-ade-512-512", "SegFormer B4", _ADE, NVIDIA, None, ""),
+    ("nvidia/segformer-b5-finetuned-ade-640-640", "SegFormer B5", _ADE, NVIDIA, 339, ""),
+    ("nvidia/segformer-b0-finetuned-cityscapes-1024-1024", "SegFormer B0", _CITY, NVIDIA, None, ""),
+    ("nvidia/segformer-b5-finetuned-cityscapes-1024-1024", "SegFormer B5", _CITY, NVIDIA, None, ""),
+    ("facebook/mask2former-swin-small-ade-semantic", "Mask2Former Swin-S", _ADE, SEE_PAGE, None, ""),
+    ("facebook/mask2former-swin-base-ade-semantic", "Mask2Former Swin-B", _ADE, SEE_PAGE, None, ""),
+    ("facebook/mask2former-swin-large-ade-semantic", "Mask2Former Swin-L", _ADE, SEE_PAGE, 866, ""),
+    ("facebook/mask2former-swin-large-cityscapes-semantic", "Mask2Former Swin-L", _CITY, SEE_PAGE, 866, ""),
+    ("facebook/maskformer-swin-large-ade", "MaskFormer Swin-L", _ADE, SEE_PAGE, 850, ""),
+    ("shi-labs/oneformer_ade20k_swin_large", "OneFormer Swin-L", _ADE, "MIT", None, ""),
+    ("shi-labs/oneformer_cityscapes_swin_large", "OneFormer Swin-L", _CITY, "MIT", None, ""),
+    ("tue-mps/ade20k_semantic_eomt_large_512", "EoMT ViT-L", _ADE, CODE_MIT, None, "58.4 mIoU, ADE20K val (authors)"),
+    ("tue-mps/cityscapes_semantic_eomt_large_1024", "EoMT ViT-L", _CITY, CODE_MIT, None, ""),
+    ("openmmlab/upernet-convnext-tiny", "UPerNet ConvNeXt-T", _ADE, SEE_PAGE, None, ""),
+    ("openmmlab/upernet-swin-large", "UPerNet Swin-L", _ADE, "MIT", 940, ""),
+    ("openmmlab/upernet-convnext-xlarge", "UPerNet ConvNeXt-XL", _ADE, "MIT", None, ""),
+    ("Intel/dpt-large-ade", "DPT Large", _ADE, "Apache-2.0", None, ""),
+    ("microsoft/beit-base-finetuned-ade-640-640", "BEiT Base", _ADE, "Apache-2.0", None, ""),
+    ("microsoft/beit-large-finetuned-ade-640-640", "BEiT Large", _ADE, "Apache-2.0", None, ""),
+)
+
+
+def _on_the_hub() -> Iterator[KnownModel]:
+    aliases = {hub_id: alias for alias, hub_id in SEGMENTER_ALIASES.items()}
+    for hub_id, family, (class_set, num_classes), licence, megabytes, published in _HUB:
+        yield KnownModel(
+            aliases.get(hub_id, hub_id),
+            family,
+            class_set,
+            num_classes,
+            licence,
+            f"hub: {hub_id}",
+            megabytes,
+            published=published,
+            hub_id=hub_id,
+        )
+
+
+# Family, sizes with millions of parameters (None: not counted), licence, repository. The networks were built from the
+# authors' code to count them. A single-frame SegFormer for VSPW lies inside every checkpoint of the first three.
+_VSPW: Final[tuple[tuple[str, dict[str, float | None], str, str], ...]] = (
+    ("CFFM", {"B0": 4.67, "B1": 15.48, "B2": 26.53, "B5": 85.47}, NVIDIA, "GuoleiSun/VSS-CFFM"),
+    ("MRCFA", {"B0": 5.19, "B1": 16.23, "B2": 27.27, "B5": 84.52}, "academic use only", "GuoleiSun/VSS-MRCFA"),
+    ("TV3S", {"B1": 17.26, "B2": 28.31, "B5": 85.55}, "CC BY-NC-SA 4.0", "Ashesham/TV3S"),
+)
+
+
+def _checkpoints() -> Iterator[KnownModel]:
+    """Models of videos, whose authors give out checkpoints (`.pth`)."""
+    for family, sizes, licence, repository in _VSPW:
+        for size, parameters_m in sizes.items():
+            yield KnownModel(
+                f"a {family} .pth file",
+                f"{family} MiT-{size}",
+                "VSPW",
+                NUM_VSPW_CLASSES,
+                licence,
+                f"official checkpoint, linked from the README of github.com/{repository}",
+                parameters_m=parameters_m,
+                paper_row=f"{family} MiT-{size}",
+            )
+    for class_set, file, published in (
+        ("VSPW", "vspw_vit_large_95.0_64.9.pth", "64.9 mIoU, VSPW val (authors)"),
+        ("VIPSeg", "vipseg_vit_large_55.2.pth", "55.2 VPQ, VIPSeg val (authors)"),
+    ):
+        yield KnownModel(
+            "a VidEoMT .pth file",
+            "VidEoMT ViT-L (DINOv2)",
+            class_set,
+            NUM_VSPW_CLASSES,
+            CODE_MIT,
+            f"official checkpoint {file}, linked from the model zoo of github.com/tue-mps/videomt",
+            parameters_m=322.7,
+            published=published,
+        )

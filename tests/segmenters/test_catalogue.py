@@ -1,0 +1,70 @@
+"""The list of known base models against what else the package knows of them."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from sam2vss.boards.published import find_published
+from sam2vss.hub import ModelLocation
+from sam2vss.segmenters import catalogue, load_segmenter
+from sam2vss.segmenters.catalogue import find_known_model, known_models
+from sam2vss.settings import SAFETENSORS_REVISIONS, SEGMENTER_ALIASES
+
+GOLDEN = json.loads((Path(__file__).parent / "golden_videomt.json").read_text())
+
+
+def test_every_alias_stands_in_the_list_under_its_short_name():
+    listed = {model.name: model.hub_id for model in known_models() if model.hub_id}
+
+    assert SEGMENTER_ALIASES.items() <= listed.items()
+    assert len(set(listed.values())) == len(listed)
+
+
+def test_every_revision_with_safetensors_is_of_a_listed_model():
+    assert SAFETENSORS_REVISIONS.keys() <= {model.hub_id for model in known_models()}
+
+
+@pytest.mark.parametrize("name", ["segformer-b2", "nvidia/segformer-b2-finetuned-ade-512-512"])
+def test_a_model_is_found_by_alias_and_by_hub_id(name: str):
+    found = find_known_model(name)
+
+    assert found is not None
+    assert (found.family, found.num_classes, found.size) == ("SegFormer B2", 150, "110 MB")
+
+
+@pytest.mark.parametrize("name", ["", "segformer", "github.com"])
+def test_other_names_are_not_found(name: str):
+    assert find_known_model(name) is None
+
+
+def test_the_place_of_a_model_follows_the_cache(monkeypatch: pytest.MonkeyPatch):
+    cached = ModelLocation("Intel/dpt-large-ade", Path("x"))
+    monkeypatch.setattr(catalogue, "cached_model", lambda hub_id: cached if hub_id == cached.id else None)
+
+    places = {model.hub_id or model.family: model.place for model in known_models()}
+
+    assert places["Intel/dpt-large-ade"] == "in the local cache"
+    assert places["nvidia/segformer-b2-finetuned-ade-512-512"] == "not here"
+    assert places["CFFM MiT-B1"] == "a file of yours"
+    assert places["SegFormer, a tiny one"] == "in the package"
+
+
+def test_rows_of_the_paper_exist():
+    rows = [model.paper_row for model in known_models() if model.paper_row]
+
+    assert len(rows) == 11
+    assert all(find_published("VSPW", row) for row in rows)
+
+
+def test_the_bundled_model_is_described_as_it_is():
+    bundled, loaded = known_models()[0], load_segmenter("segformer-nano")
+
+    assert bundled.num_classes == loaded.label_space.num_classes
+    assert bundled.megabytes == pytest.approx(loaded.location.num_bytes / 1e6, abs=0.05)
+
+
+def test_videomt_has_as_many_parameters_as_the_authors_network():
+    sizes = {model.parameters_m for model in known_models() if model.family.startswith("VidEoMT")}
+
+    assert sizes == {round(GOLDEN["names"]["L"]["parameters"] / 1e6, 1)}
