@@ -120,8 +120,10 @@ def compare_losses(model: str, official: OfficialModel, own: VssModel, size: str
     return compare_values(model, size, f"{image[0]}x{image[1]} loss of two clips", ours, theirs)
 
 
-def write_keys(folder: Path, name: str, model: nn.Module) -> None:
-    """Write the name and shape of every tensor of a checkpoint, as the tests read them."""
+def write_keys(folder: Path, name: str, model: nn.Module, beside: nn.Module | None = None) -> None:
+    """Write the name and shape of every tensor of a checkpoint, as the tests read them, but those of another."""
     folder.mkdir(parents=True, exist_ok=True)
-    lines = [f"{key} {'x'.join(map(str, value.shape)) or '-'}\n" for key, value in model.state_dict().items()]
+    known = beside.state_dict() if beside else {}
+    new = {key: value.shape for key, value in model.state_dict().items() if key not in known}
+    lines = [f"{key} {'x'.join(map(str, shape)) or '-'}\n" for key, shape in new.items()]
     (folder / f"{name}.txt").write_text("".join(lines))
