@@ -9,11 +9,10 @@ from unittest import mock
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
-from official_rows import OfficialModel, Row, compare, compare_values, golden_clip, random_labels, share_weights
+from official_rows import OfficialModel, Row, compare, compare_losses, encode_frames, golden_clip, share_weights
 from official_stubs import official_code
-from sam2vss.segmenters.vss.cffm import UNUSED_KEYS, CffmFrame, CffmHead
+from sam2vss.segmenters.vss.cffm import UNUSED_KEYS, CffmHead
 from sam2vss.segmenters.vss.cffm_plus import UNUSED_KEYS as UNUSED_PLUS_KEYS
 from sam2vss.segmenters.vss.cffm_plus import CffmPlusHead, make_prototypes
 from sam2vss.segmenters.vss.mit import MIT_SIZES, MixTransformer, Stages
@@ -61,9 +60,9 @@ def compare_cffm(clone: Path, size: str, inputs: Sequence[tuple[int, int]]) -> I
             stages: Stages = official.backbone(clip)
             refined = official.decode_head(stages, 1, 4)
             single = official.decode_head(tuple(stage[3:] for stage in stages), 1, 1)
-            yield compare("CFFM", size, f"{height}x{width} clip", own_clip(own, clip), refined)
+            yield compare("CFFM", size, f"{height}x{width} clip", head.decode(encode_frames(own, clip)), refined)
             yield compare("SegFormer", size, f"{height}x{width} frame", own_frame(own, clip[3:]), single)
-    yield compare_losses(official, own, size)
+    yield compare_losses("CFFM", official, own, size, (96, 160))
     yield compare_cffm_plus(clone, size)
 
 
@@ -75,7 +74,7 @@ def compare_cffm_plus(clone: Path, size: str) -> Row:
     share_weights(official, own, UNUSED_PLUS_KEYS, enlarge=ENLARGED)
     clip = golden_clip(96, 160)
     with torch.inference_mode(), tempfile.TemporaryDirectory() as folder:
-        frames = own_frames(own, clip)
+        frames = encode_frames(own, clip)
         prototypes = make_prototypes(frames)
         (Path(folder) / "video").mkdir()
         torch.save(prototypes[None], Path(folder) / "video" / "centers.pt")
@@ -86,35 +85,5 @@ def compare_cffm_plus(clone: Path, size: str) -> Row:
         return compare("CFFM++", size, "96x160 clip", head.decode(frames, prototypes), theirs)
 
 
-def own_clip(own: VssModel, clip: Tensor) -> Tensor:
-    assert isinstance(own.decode_head, CffmHead)
-    return own.decode_head.decode(own_frames(own, clip))
-
-
-def own_frames(own: VssModel, clip: Tensor) -> list[CffmFrame]:
-    """Encode frame by frame, as the segmenter does."""
-    assert isinstance(own.decode_head, CffmHead)
-    all_stages = [own.backbone(frame) for frame in clip.split(1)]
-    return [own.decode_head.encode(stages, own.decode_head.fuse(stages)) for stages in all_stages]
-
-
 def own_frame(own: VssModel, frame: Tensor) -> Tensor:
     return own.decode_head.classify(own.decode_head.fuse(own.backbone(frame)))
-
-
-def compare_losses(official: OfficialModel, own: VssModel, size: str) -> Row:
-    """Compare the loss of two clips, without dropout and with the stored statistics of the batch norm."""
-    clips = torch.cat([golden_clip(96, 160), golden_clip(96, 160).flip(3)])
-    labels = random_labels(8, 96, 160, NUM_CLASSES)
-    with torch.inference_mode():
-        stages = own.backbone(clips)
-        official.decode_head.training = True  # of the head alone: its dropout and norm stay in evaluation mode
-        logits = official.decode_head(stages, 2, 4)
-        theirs = official.decode_head.losses(logits, labels.view(2, 4, 1, 96, 160))["loss_seg"]
-        official.decode_head.training = False
-        ours = torch.zeros(())
-        for part in own.decode_head.training_logits(stages, 4):
-            full = functional.interpolate(part.logits, (96, 160), mode="bilinear")
-            pixels = functional.cross_entropy(full, labels[list(part.frames)], ignore_index=255, reduction="none")
-            ours = ours + part.weight * pixels.mean()
-    return compare_values("CFFM", size, "96x160 loss of two clips", ours, theirs)

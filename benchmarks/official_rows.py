@@ -5,9 +5,11 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from sam2vss.segmenters.vss.segformer import VssModel
 
@@ -91,6 +93,31 @@ def random_labels(num_frames: int, height: int, width: int, num_classes: int) ->
     labels = torch.randint(num_classes, (num_frames, height, width), generator=torch.Generator().manual_seed(0))
     labels[:, : height // 4] = 255
     return labels
+
+
+def encode_frames(own: VssModel, clip: Tensor) -> list[Any]:
+    """Encode a clip (T, 3, H, W) frame by frame, as the segmenter does."""
+    head: Any = own.decode_head
+    all_stages = [own.backbone(frame) for frame in clip.split(1)]
+    return [head.encode(stages, head.fuse(stages)) for stages in all_stages]
+
+
+def compare_losses(model: str, official: OfficialModel, own: VssModel, size: str, image: tuple[int, int]) -> Row:
+    """Compare the loss of two clips, without dropout and with the stored statistics of the batch norm."""
+    clips = torch.cat([golden_clip(*image), golden_clip(*image).flip(3)])
+    labels = random_labels(8, *image, own.decode_head.num_classes)
+    with torch.inference_mode():
+        stages = own.backbone(clips)
+        official.decode_head.training = True  # of the head alone: its dropout and norm stay in evaluation mode
+        logits = official.decode_head(stages, 2, 4)
+        theirs = official.decode_head.losses(logits, labels.view(2, 4, 1, *image))["loss_seg"]
+        official.decode_head.training = False
+        ours = torch.zeros(())
+        for part in own.decode_head.training_logits(stages, 4):
+            full = functional.interpolate(part.logits, image, mode="bilinear")
+            pixels = functional.cross_entropy(full, labels[list(part.frames)], ignore_index=255, reduction="none")
+            ours = ours + part.weight * pixels.mean()
+    return compare_values(model, size, f"{image[0]}x{image[1]} loss of two clips", ours, theirs)
 
 
 def write_keys(folder: Path, name: str, model: nn.Module, beside: nn.Module | None = None) -> None:

@@ -16,7 +16,9 @@ from pathlib import Path
 import torch
 
 from official_cffm import CFFM_PLUS, compare_cffm, official_cffm
+from official_mrcfa import compare_mrcfa, official_mrcfa
 from official_rows import HEADER, Row, write_keys
+from official_tv3s import compare_tv3s, official_tv3s
 
 Inputs = Sequence[tuple[int, int]]
 
@@ -31,10 +33,32 @@ def cffm_rows(arguments: argparse.Namespace, inputs: Inputs) -> Iterator[Row]:
         yield from compare_cffm(arguments.cffm, size, inputs)
 
 
+def mrcfa_rows(arguments: argparse.Namespace, inputs: Inputs) -> Iterator[Row]:
+    """MRCFA."""
+    if arguments.keys:
+        for size in ("b0", "b1"):  # the two kinds of affinity stacks
+            write_keys(arguments.keys, f"mrcfa_{size}", official_mrcfa(arguments.mrcfa, size))
+    for size in arguments.sizes:
+        yield from compare_mrcfa(arguments.mrcfa, size, inputs)
+
+
+def tv3s_rows(arguments: argparse.Namespace) -> Iterator[Row]:
+    """TV3S, as clips and as a stream; there is none with MiT-B0."""
+    if arguments.keys:
+        write_keys(arguments.keys, "tv3s_b1", official_tv3s(arguments.tv3s, arguments.mamba, "b1"))
+    for size in arguments.sizes:
+        if size != "b0":
+            yield from compare_tv3s(arguments.tv3s, arguments.mamba, size)
+
+
 def all_rows(arguments: argparse.Namespace) -> Iterator[Row]:
     inputs = [(int(height), int(width)) for height, width in (text.split("x") for text in arguments.inputs)]
     if arguments.cffm:
         yield from cffm_rows(arguments, inputs)
+    if arguments.mrcfa:
+        yield from mrcfa_rows(arguments, inputs)
+    if arguments.tv3s:
+        yield from tv3s_rows(arguments)
 
 
 def main() -> None:

@@ -1,10 +1,14 @@
 """Weights and input that anyone can make again, for golden numbers of the published code (random, but by name)."""
 
+import re
 import zlib
+from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor, nn
+
+from sam2vss.segmenters.vss.segformer import UNUSED_KEYS
 
 SAMPLES = ((0, 0, 0), (17, 3, 5), (61, 10, 7), (123, 20, 30))  # (class, y, x)
 CELLS = ((0, 0), (5, 9), (12, 31), (20, 3))  # (y, x)
@@ -48,3 +52,17 @@ def assert_golden(
     found = [values[place].item() for place in SAMPLES]
     np.testing.assert_allclose(found, samples, rtol=0, atol=1e-3)
     assert tuple(int(values[:, y, x].argmax()) for y, x in CELLS) == argmax
+
+
+def published_shapes(name: str) -> dict[str, tuple[int, ...]]:
+    """Read the keys and shapes of a published checkpoint that the models must use, those named as unused left out."""
+    text = (Path(__file__).parent / "segmenters" / "vss" / "published_keys" / f"{name}.txt").read_text(encoding="utf-8")
+    shapes = {}
+    for key, shape in (line.split() for line in text.splitlines()):
+        if not any(re.fullmatch(pattern, key) for pattern in UNUSED_KEYS):
+            shapes[key] = () if shape == "-" else tuple(map(int, shape.split("x")))
+    return shapes
+
+
+def shapes_of(model: nn.Module) -> dict[str, tuple[int, ...]]:
+    return {key: tuple(tensor.shape) for key, tensor in model.state_dict().items()}

@@ -4,19 +4,18 @@ import pytest
 import torch
 from torch import Tensor
 
-from named_weights import assert_golden, fill_by_name, golden_clip
+from named_weights import assert_golden, fill_by_name, golden_clip, published_shapes, shapes_of
 from sam2vss.errors import ShapeError
 from sam2vss.segmenters.vss import mrcfa
 from sam2vss.segmenters.vss.mit import MIT_SIZES, MixTransformer, Stages
 from sam2vss.segmenters.vss.mrcfa import (
     KEEP_RATIO,
     KEEP_RATIO_B0,
-    AffinityStacks,
     CrossFrameAffinities,
     MrcfaFrame,
     MrcfaHead,
 )
-from sam2vss.segmenters.vss.segformer import SegformerHead, VssModel
+from sam2vss.segmenters.vss.segformer import VssModel
 
 CHANNELS = (4, 8, 12, 16)
 GOLDEN = {
@@ -184,8 +183,9 @@ def test_training_logits_label_all_frames_and_every_target_four_times():
         frames = encode_all(head, stages)
         torch.testing.assert_close(refined.logits[3:4], head.decode(frames[:4]))
         torch.testing.assert_close(refined.logits[7:8], head.decode(frames[4:]))
-        taken = head._take_over(frames[7].target, frames[5])  # by the second of the clip's earlier frames
-        torch.testing.assert_close(refined.logits[5:6], mrcfa.resize(head.deco2(taken), (16, 16)))
+        for row, decoder in ((4, head.deco1), (5, head.deco2), (6, head.deco3)):  # by one earlier frame each
+            taken = head._take_over(frames[7].target, frames[row])
+            torch.testing.assert_close(refined.logits[row : row + 1], mrcfa.resize(decoder(taken), (16, 16)))
         torch.testing.assert_close(single.logits, head.classify(head.fuse(stages)))
 
 
@@ -199,40 +199,9 @@ def test_training_reaches_every_parameter(is_deep):
     assert unreached == []
 
 
-def shapes_of(module: torch.nn.Module) -> dict[str, tuple[int, ...]]:
-    return {name: tuple(tensor.shape) for name, tensor in module.state_dict().items()}
-
-
-def test_parameters_of_the_head_have_the_published_names_and_shapes():
-    head = MrcfaHead((64, 128, 320, 512), 124)
-    own = shapes_of(head)
-    own = {name: own[name] for name in own.keys() - shapes_of(SegformerHead(CHANNELS, 124)).keys()}
-    own = {name: shape for name, shape in own.items() if ".hpn." not in name}
-    expected = {"sr2": (128, 128, 4, 4), "sr3": (320, 320, 2, 2), "sr1_feat": (256, 256, 4, 4)}
-    expected |= {f"deco{i}.smalldecoder.1": (124, 256, 1, 1) for i in range(1, 5)}
-    for kind in "qk":
-        expected |= {f"hypercorre_module.{kind}{i}": (c, c) for i, c in enumerate((128, 320, 512), start=1)}
-    weights = {f"{name}.weight": shape for name, shape in expected.items()}
-    assert own == weights | {f"{name}.bias": shape[:1] for name, shape in expected.items()}
-
-
-@pytest.mark.parametrize(
-    ("is_deep", "convolutions"),
-    [
-        (False, {"4.0": (1, 1, 3), "3.0": (1, 1, 5), "2.0": (1, 1, 5), "4to3.0": (1, 1, 3), "3to2.0": (1, 1, 3)}),
-        (
-            True,
-            {"4.0": (1, 1, 3), "4.3": (2, 1, 3), "3.0": (1, 1, 3), "3.3": (2, 1, 3), "2.0": (1, 1, 5), "2.3": (2, 1, 3)}
-            | {"4to3.0": (2, 2, 3), "4to3.3": (2, 2, 3), "3to2.0": (2, 2, 3), "3to2.3": (1, 2, 3)},
-        ),
-    ],
-)
-def test_stacks_have_the_published_names_and_shapes(is_deep, convolutions):
-    expected = {}
-    for place, (channels, channels_in, kernel) in convolutions.items():
-        layer, number = place.split(".")
-        name = f"encoder_layer{layer}"
-        expected[f"{name}.{number}.conv2.weight"] = (channels, channels_in, kernel, kernel)
-        expected[f"{name}.{number}.conv2.bias"] = (channels,)
-        expected |= {f"{name}.{int(number) + 1}.{part}": (channels,) for part in ("weight", "bias")}
-    assert shapes_of(AffinityStacks(is_deep)) == expected
+@pytest.mark.parametrize(("size", "count"), [("b0", 238), ("b1", 258)])
+def test_every_key_of_a_published_checkpoint_is_used(size, count):
+    head = MrcfaHead(MIT_SIZES[size].channels, 124, has_deep_stacks=size == "b1")
+    published = published_shapes(f"mrcfa_{size}")
+    assert shapes_of(VssModel(MixTransformer(MIT_SIZES[size]), head)) == published
+    assert len(published) == count

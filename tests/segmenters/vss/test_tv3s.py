@@ -5,11 +5,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from named_weights import assert_golden, fill_by_name, golden_clip
+from named_weights import assert_golden, fill_by_name, golden_clip, published_shapes, shapes_of
 from sam2vss.errors import ShapeError
 from sam2vss.segmenters.vss import tv3s
 from sam2vss.segmenters.vss.mit import MIT_SIZES, MixTransformer
-from sam2vss.segmenters.vss.segformer import HEAD_WIDTH, SegformerHead, VssModel
+from sam2vss.segmenters.vss.segformer import HEAD_WIDTH, VssModel
 from sam2vss.segmenters.vss.tv3s import Tv3sFrame, Tv3sHead, Tv3sState, WindowedMamba, group_windows, window_grid
 
 CHANNELS = (4, 8, 12, 16)
@@ -194,6 +194,13 @@ def test_training_logits_label_all_frames_and_refine_the_last(shallow):
         torch.testing.assert_close(single.logits, shallow.classify(fused))
 
 
+def test_dropout_in_training_leaves_out_channels_of_refined_maps(shallow):
+    stages = tuple(torch.randn(2, c, 8 // s, 8 // s) for c, s in zip(CHANNELS, (1, 2, 4, 8), strict=True))
+    shallow.train().dropout.p = 1.0
+    _, refined = shallow.training_logits(stages, 2)
+    torch.testing.assert_close(refined.logits, shallow.linear_pred2.bias.view(1, 5, 1, 1).expand(1, 5, 8, 8))
+
+
 def test_training_reaches_every_parameter(shallow):
     stages = tuple(torch.randn(2, c, 8 // s, 8 // s) for c, s in zip(CHANNELS, (1, 2, 4, 8), strict=True))
     torch.manual_seed(0)
@@ -202,11 +209,8 @@ def test_training_reaches_every_parameter(shallow):
     assert [name for name, p in shallow.named_parameters() if p.grad is None or not p.grad.abs().max() > 0] == []
 
 
-def test_parameters_have_the_published_names():
-    head = Tv3sHead(CHANNELS, 124)
-    own = head.state_dict().keys() - SegformerHead(CHANNELS, 124).state_dict().keys()
-    mixer = ("A_log", "D", "in_proj.weight", "conv1d.weight", "conv1d.bias", "x_proj.weight", "out_proj.weight")
-    layer = ["norm.weight", *(f"mixer.{name}" for name in (*mixer, "dt_proj.weight", "dt_proj.bias"))]
-    expected = {f"vs.layers.{i}.{name}" for i in range(8) for name in layer}
-    assert own == expected | {"vs.norm_f.weight", "linear_pred2.weight", "linear_pred2.bias"}
-    assert head.linear_pred2.weight.shape == (124, 256, 1, 1)
+def test_every_key_of_a_published_checkpoint_is_used():
+    published = published_shapes("tv3s_b1")
+    model = VssModel(MixTransformer(MIT_SIZES["b1"]), Tv3sHead(MIT_SIZES["b1"].channels, 124))
+    assert shapes_of(model) == published
+    assert len(published) == 275

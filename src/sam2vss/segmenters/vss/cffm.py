@@ -17,11 +17,10 @@ from torch.nn import functional
 
 from .focal_attention import POOLINGS, FocalAttention, pad_to_windows, pool
 from .mit import Stages
-from .segformer import HEAD_WIDTH, SegformerHead, WeightedLogits, resize
+from .segformer import HEAD_WIDTH, SINGLE_FRAME_WEIGHT, SegformerHead, WeightedLogits, resize
 from .segformer import UNUSED_KEYS as UNUSED_SEGFORMER_KEYS
 
 MLP_RATIO = 4
-SINGLE_FRAME_WEIGHT = 0.5  # of the loss of the four frames by themselves, beside that of the refined target
 UNUSED_KEYS = (  # of a published checkpoint, besides those of SegFormer: tables of indices, which we compute
     *UNUSED_SEGFORMER_KEYS,
     r"decode_head\.decoder_focal\.blocks\.\d+\.attn\.relative_position_index(_\d+|_clips_\d+)?",

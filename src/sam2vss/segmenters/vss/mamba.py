@@ -139,8 +139,8 @@ def selective_scan(
 
     Source: arXiv 2312.00752, Eq. 2 and 4, with B discretised as dt_t B_t, as in the published code.
     """
-    kernel = find_kernel() if x.is_cuda and x.dtype == torch.float32 else None
-    if kernel is not None and (hidden is None or not torch.is_grad_enabled()):
+    kernel = find_kernel() if may_use_kernel(x, hidden) else None
+    if kernel is not None:
         return scan_with_kernel(kernel, x, dt, a, b, c, hidden)
     if hidden is None:
         hidden = x.new_zeros(len(x), *a.shape)
@@ -200,6 +200,11 @@ def pieces(length: int, floats_per_token: int, budget: int) -> Iterator[slice]:
     """Cut a sequence into pieces of at most `budget` floats, or of one token."""
     size = max(1, budget // max(1, floats_per_token))
     return (slice(start, start + size) for start in range(0, length, size))
+
+
+def may_use_kernel(x: Tensor, hidden: Tensor | None) -> bool:
+    """Whether mamba-ssm's kernel can scan this: on a GPU, in float32, and from zero if gradients are wanted."""
+    return x.is_cuda and x.dtype == torch.float32 and (hidden is None or not torch.is_grad_enabled())
 
 
 @cache

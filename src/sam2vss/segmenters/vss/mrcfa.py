@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from ...errors import ShapeError
 from .mit import Stages, to_map, to_tokens
-from .segformer import DROPOUT, HEAD_WIDTH, SegformerHead, WeightedLogits, resize
+from .segformer import DROPOUT, HEAD_WIDTH, SINGLE_FRAME_WEIGHT, SegformerHead, WeightedLogits, resize
 
 BEST_AFFINITIES = 5  # a cell of an earlier frame counts by its so many best affinities
 KEEP_RATIO_B0 = 0.8  # share of the cells of an earlier frame that are kept, with MiT-B0
@@ -143,7 +143,7 @@ class MrcfaHead(SegformerHead):
             refined.append(self._label(taken, target))
             targets += [last] * num_frames
         return [
-            WeightedLogits(single, tuple(range(len(single))), 0.5),
+            WeightedLogits(single, tuple(range(len(single))), SINGLE_FRAME_WEIGHT),
             WeightedLogits(torch.cat(refined), tuple(targets), 1.0),
         ]
 

@@ -18,6 +18,7 @@ from .mit import MixTransformer, Stages, to_map, to_tokens
 
 HEAD_WIDTH = 256  # channels of the fused map
 DROPOUT = 0.1  # of whole channels before the classifier, in training
+SINGLE_FRAME_WEIGHT = 0.5  # of the loss of all frames by themselves, beside that of a video model's last frame
 UNUSED_KEYS = (r"decode_head\.conv_seg\.(weight|bias)",)  # in every published checkpoint, never used by the models
 
 

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from ...errors import ShapeError
 from .mamba import MambaCell, MambaState, precise
 from .mit import DROP_PATH, DropPath, Stages, to_map, to_tokens
-from .segformer import HEAD_WIDTH, SegformerHead, WeightedLogits, resize
+from .segformer import HEAD_WIDTH, SINGLE_FRAME_WEIGHT, SegformerHead, WeightedLogits, resize
 
 NUM_LAYERS = 8
 WINDOW = 20  # rows and columns of a window
@@ -123,7 +123,7 @@ class Tv3sHead(SegformerHead):
         refined, _ = self.vs(maps, None)
         frames = range(len(single))
         return [
-            WeightedLogits(single, tuple(frames), 0.5),
+            WeightedLogits(single, tuple(frames), SINGLE_FRAME_WEIGHT),
             WeightedLogits(self._label(refined, size), tuple(frames[num_frames - 1 :: num_frames]), 1.0),
         ]
 
