@@ -12,7 +12,7 @@ from ..errors import LabelError, SettingsError
 from ..metrics.protocols import find_protocol
 from ..refiner import run_label_space
 from ..sam2.loading import check_image_size
-from ..settings import DEFAULT_SAM2, DEFAULT_SEGMENTER
+from ..settings import DEFAULT_SAM2, DEFAULT_SEGMENTER, VoidPolicy
 from ..types import LabelSpace
 from .grid import Grid, built_in_grid
 from .labels import ClipTruth
@@ -98,6 +98,7 @@ def plan_ablation(
     protocol: str = "vspw",
     windows: Sequence[int] = (8, 16),
     candidate_gb: float = CANDIDATE_GB,
+    void: VoidPolicy | None = None,
 ) -> AblationPlan:
     """Check what is asked and find the clips; no network is loaded.
 
@@ -119,6 +120,7 @@ def plan_ablation(
         protocol: As for `VideoSegMetrics.compute`.
         windows: The n of mVC_n.
         candidate_gb: Room for candidates on the disk, in GB; another sweep in the same folder uses them again.
+        void: What becomes of pixels without a base label, in all points; default: as the grid says.
 
     Raises:
         SettingsError: If something is unknown, or does not fit together.
@@ -126,6 +128,7 @@ def plan_ablation(
         MediaError: If a clip has no pictures.
     """
     grid = grid or built_in_grid()
+    grid = grid if void is None else grid.with_void(void)
     left_out: tuple[str, ...] = ()
     if labels is not None and segmenter is not None:
         raise SettingsError("--labels and --segmenter both give base labels: pass one of them")

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from cyclopts import Parameter
 
 from ..errors import SettingsError
-from ..settings import DEFAULT_SAM2
+from ..settings import DEFAULT_SAM2, VoidPolicy
 from .exit_codes import EXIT_DONE
 from .options import Flag
 
@@ -42,6 +42,7 @@ def ablate(
     windows: Annotated[tuple[int, ...], Parameter(consume_multiple=True, negative="")] = (8, 16),
     workers: int = 1,
     candidate_gb: float = 4.0,
+    void: VoidPolicy | None = None,
     resume: Flag = False,
     overwrite: Flag = False,
     dry_run: Flag = False,
@@ -84,6 +85,9 @@ def ablate(
         Processes; each takes clips of its own.
     candidate_gb
         Room on the disk for mask candidates, which later sweeps in --out with other thresholds use again.
+    void
+        What becomes of pixels without a base label, in all rows: keep, nearest, previous or vote, as for refine;
+        default: as the grid says. A grid may also have it as an axis.
     resume
         Go on with the ablation in --out; the grid may be another one.
     overwrite
@@ -116,6 +120,7 @@ def ablate(
         protocol=protocol,
         windows=windows,
         candidate_gb=candidate_gb,
+        void=void,
     )
     if dry_run:
         _print_plan(plan)

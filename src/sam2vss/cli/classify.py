@@ -83,6 +83,11 @@ def classify(
         raise SettingsError("--combine weighs base votes, and there is no base: pass --base, or leave --combine out")
     if base is None and options.smooth != "none":
         raise SettingsError("--smooth is for base labels, and there are none: pass --base")
+    if base is None and naming.void in ("nearest", "previous"):
+        raise SettingsError(
+            f"--void {naming.void} fills base labels, and there are none: pass --base, or --void vote, which fills "
+            "what masklets leave"
+        )
     by_text = labels_text is not None or prompts is not None
     if by_text == (classifier is not None):
         raise SettingsError("pass either --classifier, or classes in words with --labels-text or --prompts")
@@ -117,7 +122,7 @@ def classify(
         has_base=base is not None,
     )
     vote = how.settings["vote"]
-    painting = VoteSettings(vote=vote, min_share=naming.min_share, overlap=naming.overlap)
+    painting = VoteSettings(vote=vote, min_share=naming.min_share, overlap=naming.overlap, void=naming.void)
     return run_masklets(source, options, masklets, follow, painting, request)
 
 

@@ -50,7 +50,7 @@ def refine(
         raise SettingsError(f"--labels {labels} does not exist")
     load_namer = None
     if fusion is not None:
-        if votes != VoteSettings(overlap=votes.overlap):
+        if votes != VoteSettings(overlap=votes.overlap, void=votes.void):
             raise SettingsError(
                 "--vote, --vote-weight and --min-share say how masklets vote, and --fusion decides: drop one"
             )
