@@ -49,7 +49,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "run_info": FILES,
     "run_files": FILES | {"run_info"},
     "artifacts": FILES | {"records", "run_info", "run_files"},
-    "segmenters": FILES,
+    "segmenters": FILES | {"datasets"},  # stored labels have the forms of data sets
     "trackers": FILES | {"flow", "mask_runs"},
     "datasets": FILES,
     "sam2": FILES,

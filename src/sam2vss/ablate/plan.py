@@ -31,6 +31,7 @@ class AblationPlan:
         grid: Points to try.
         left_out: Names of points that cannot be tried with these labels.
         labels: Folder of base labels; None: a model is run.
+        id_offset: Added to every id in that folder; None: ids that look shifted are refused.
         segmenter: The model.
         label_space: Classes of the base labels.
         sam2: SAM 2 weights.
@@ -48,6 +49,7 @@ class AblationPlan:
     grid: Grid
     left_out: tuple[str, ...] = ()
     labels: Path | None = None
+    id_offset: int | None = None
     segmenter: str = DEFAULT_SEGMENTER
     label_space: LabelSpace = field(repr=False, kw_only=True)
     sam2: str = DEFAULT_SAM2
@@ -86,6 +88,7 @@ def plan_ablation(
     *,
     labels: Path | str | None = None,
     segmenter: str | None = None,
+    id_offset: int | None = None,
     grid: Grid | None = None,
     label_set: LabelSpace | None = None,
     split: str | None = None,
@@ -105,8 +108,9 @@ def plan_ablation(
     Args:
         data: Folder of a data set with pictures and truth.
         out: Folder for everything that is made.
-        labels: Base labels: a folder of label PNGs, or a run folder.
+        labels: Base labels: a folder of label PNGs or of panoptic predictions, or a run folder.
         segmenter: Base labels by a model; default where `labels` is not given: segformer-b2.
+        id_offset: Added to every id in the label PNGs; None: ids that look shifted are refused.
         grid: Points to try; default: the paper's Tables 4 to 7 and our own axes.
         label_set: Classes of the truth; default: the data set's own.
         split: List of clips, such as "val"; default: "val" where there is one, else all clips.
@@ -132,6 +136,8 @@ def plan_ablation(
     left_out: tuple[str, ...] = ()
     if labels is not None and segmenter is not None:
         raise SettingsError("--labels and --segmenter both give base labels: pass one of them")
+    if labels is None and id_offset is not None:
+        raise SettingsError("--id-offset is for ids in label PNGs, and a model makes the labels: pass --labels")
     if not 0 <= candidate_gb < math.inf:
         raise SettingsError(f"--candidate-gb is {candidate_gb}, expected 0 or more")
     find_protocol(protocol)
@@ -150,6 +156,7 @@ def plan_ablation(
         grid=grid,
         left_out=left_out,
         labels=labels,
+        id_offset=id_offset,
         segmenter=segmenter or DEFAULT_SEGMENTER,
         label_space=_with_classes_of(space, clips.label_space, labels),
         sam2=str(sam2),

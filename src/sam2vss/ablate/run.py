@@ -231,7 +231,7 @@ class Session:
 
             plan = self.plan
             if plan.labels is not None:
-                self._base = StoredLabels(plan.labels, plan.label_space)
+                self._base = StoredLabels(plan.labels, plan.label_space, plan.id_offset)
             else:
                 model = load_segmenter(
                     plan.segmenter, plan.device, plan.dtype, want_probabilities=plan.wants_probabilities

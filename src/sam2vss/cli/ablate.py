@@ -30,6 +30,7 @@ def ablate(
     labels: Path | None = None,
     segmenter: str | None = None,
     label_set: Path | None = None,
+    id_offset: int | None = None,
     grid: Path | None = None,
     tables: Annotated[tuple[Table, ...], Parameter(consume_multiple=True, negative="")] = (),
     split: str | None = None,
@@ -56,11 +57,14 @@ def ablate(
     out
         Folder to write: tables, plots, counts, and a cache that an interrupted or another sweep goes on from.
     labels
-        Base labels: a folder of label PNGs, or a run folder.
+        Base labels: a folder of label PNGs or panoptic predictions, as for refine --labels, or a run folder.
     segmenter
         Base labels by a model: alias, hub id or local folder. Default where --labels is not given: segformer-b2.
     label_set
         Names and ids of the ground truth (label_set.json); default: the data set's own.
+    id_offset
+        Added to every id in the label PNGs: 1 where they count from 0 and the label set from 1, as VSPW's does.
+        Default: as the label set says; ids that look shifted are refused.
     grid
         YAML file of settings to try: base, axes (one at a time around the base), product (all combinations).
     tables
@@ -109,6 +113,7 @@ def ablate(
         out,
         labels=labels,
         segmenter=segmenter,
+        id_offset=id_offset,
         grid=chosen,
         label_set=None if label_set is None else find_label_space(label_set),
         split=split,
