@@ -13,7 +13,7 @@ SOURCE = Path(__file__).resolve().parents[1] / "src" / PACKAGE
 # Who may import whom. A unit is a file or a folder directly under the package; inside a folder all may import each
 # other. A new file is entered here, on the lowest layer that does.
 LOWEST = {"types", "errors", "interfaces", "settings"}
-PURE = LOWEST | {"mask_runs", "voting", "pooling", "metrics", "flow", "smoothing", "prefetch"}
+PURE = LOWEST | {"mask_runs", "voting", "pooling", "metrics", "flow", "smoothing", "filling", "prefetch"}
 FILES = LOWEST | {
     "versions",
     "devices",
@@ -43,6 +43,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "metrics": LOWEST | {"flow"},
     "flow": LOWEST,
     "smoothing": LOWEST | {"flow"},
+    "filling": LOWEST,
     "prefetch": LOWEST,
     # the machine, and bytes in and out
     "versions": LOWEST,
@@ -60,7 +61,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "run_info": FILES,
     "run_files": FILES | {"run_info"},
     "artifacts": FILES | {"records", "run_info", "run_files"},
-    "segmenters": FILES,
+    "segmenters": FILES | {"datasets"},  # stored labels have the forms of data sets
     "trackers": FILES | {"flow", "mask_runs"},
     "datasets": FILES,
     "sam2": FILES,

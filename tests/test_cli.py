@@ -281,6 +281,7 @@ def test_options_and_presets_reach_the_tracker_and_the_record(command, place, mo
         "vote_weight": "majority",
         "min_share": 0.25,
         "overlap": "large-on-top",
+        "void": "keep",
     }
 
 

@@ -67,6 +67,27 @@ def test_the_summary_says_what_was_there_before_and_the_time_of_a_new_frame(caps
     assert "2.0 s │" in capsys.readouterr().out
 
 
+def test_the_summary_names_the_clips_with_most_void(capsys):
+    print_summary(RunSummary(void_shares={"a": 0.0}), 1.0)
+    assert "void" not in capsys.readouterr().out
+    print_summary(RunSummary(void_shares={"a": 0.125}), 1.0)
+    assert "base labels that are void" in (shown := capsys.readouterr().out)
+    assert "12.50 %" in shown
+    shares = {f"clip {i}": i / 100 for i in range(11)}
+    print_summary(RunSummary(void_shares=shares), 1.0)
+    shown = capsys.readouterr().out
+    assert "mean of clips" in shown
+    assert "5.00 %" in shown
+    assert shown.index("clip 10") < shown.index("clip 3")
+    assert "clip 2 " not in shown  # the worst eight
+    assert "2 more clips in run.json" in shown
+    assert "up to 2.00 %" in shown
+    print_summary(RunSummary(void_shares={"a": 1e-7}), 1.0)
+    assert "less than 0.01 %" in capsys.readouterr().out
+    print_summary(RunSummary(void_shares={"a": 1.0}), 1.0, "classified", has_base=False)
+    assert "void" not in capsys.readouterr().out
+
+
 def test_the_summary_without_base_labels_compares_with_none(capsys):
     print_summary(RunSummary(frames=6, flip_base=0.25, flip_refined=0.125), 2.0, "classified", has_base=False)
     shown = capsys.readouterr().out

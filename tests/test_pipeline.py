@@ -23,6 +23,7 @@ from sam2vss.refiner import ArrayLabels
 from sam2vss.segmenters import ModelLabels, StoredLabels
 from sam2vss.segmenters.in_space import LabelsInSpace
 from sam2vss.segmenters.void import VoidLabels
+from sam2vss.smoothing import find_smoother
 from sam2vss.trackers.nothing import NoTracker
 from sam2vss.types import Refinement
 from toy import CLASSES, ExactTracker, NoisySegmenter, ToyClip, content_of_run, run_toy
@@ -178,6 +179,68 @@ def test_a_source_that_follows_frames_is_shown_those_of_finished_windows():
     assert source.seen == ["pass over [0, 1] of toy", "pass over [2, 3] of toy", "label [4]"]
     plain = LabelsInSpace(VoidLabels(CLASSES), CLASSES)
     assert len(list(refine_clip("toy", ToyClip(5).frames(), plain, ExactTracker(), 2, skip=frozenset([0])))) == 3
+
+
+# --- void ------------------------------------------------------------------------------------------------------------
+
+
+def holey() -> np.ndarray:
+    """The truth with a hole that moves over objects and ground, and one whole frame of void."""
+    labels = TRUTH.copy()
+    for t in range(12):
+        labels[t, 2:20, t : t + 14] = 255
+    labels[6] = 255
+    return labels
+
+
+def test_void_that_is_kept_is_painted_under_masklets_and_stays_elsewhere():
+    windows = refine_toy(labels=holey())
+    assert joined(windows, "base").tolist() == holey().tolist()
+    refined, inside = joined(windows), is_followed()
+    assert (refined == TRUTH)[inside & (refined != 255)].all()  # void does not vote
+    assert (refined != 255)[inside & (holey() == 255)].mean() > 0.7  # a masklet that is all void has no class
+    assert (refined == holey())[~inside].all()
+
+
+def test_vote_fills_at_the_end_what_masklets_leave_void():
+    kept, voted = refine_toy(labels=holey()), refine_toy(labels=holey(), rule=VoteRule(void="vote"))
+    assert joined(voted, "base").tolist() == holey().tolist()
+    assert [w.votes.tolist() for w in voted] == [w.votes.tolist() for w in kept]
+    refined, before = joined(voted), joined(kept)
+    assert (refined == before)[before != 255].all()
+    assert (before[6] != 255).any()  # the masklets cover a part of the frame without labels
+    assert not (refined == 255).any()
+
+
+@pytest.mark.parametrize("void", ["nearest", "previous"])
+def test_filled_labels_are_the_base_labels_that_vote(void):
+    windows = refine_toy(labels=holey(), rule=VoteRule(void=void))
+    base = joined(windows, "base")
+    assert (base == holey())[holey() != 255].all()
+    assert (base[6] == 255).all() == (void == "nearest")  # a frame without labels has none near
+    by_hand = refine_toy(labels=base)
+    assert joined(windows).tolist() == joined(by_hand).tolist()
+
+
+@pytest.mark.parametrize("void", ["keep", "nearest", "previous", "vote"])
+@pytest.mark.parametrize("smooth", ["none", "static"])
+def test_a_resumed_run_fills_as_an_uninterrupted_one_and_knows_the_void_that_was(tmp_path, void, smooth):
+    options = {"rule": VoteRule(void=void), "base": ArrayLabels(holey(), CLASSES), "overlay": False}
+    clips = [ToyClip(12)]
+
+    def smoother() -> dict:
+        return {} if smooth == "none" else {"smoother": find_smoother(smooth)}
+
+    summary = run_toy(tmp_path / "whole", clips, **options, **smoother())
+    with pytest.raises(MediaError):
+        run_toy(tmp_path / "run", clips, tracker=break_at(8, MediaError("gone")), **options, **smoother())
+    run_toy(tmp_path / "run", clips, resume=True, **options, **smoother())
+    assert content_of_run(tmp_path / "run") == content_of_run(tmp_path / "whole")
+    share = float((holey() == 255).mean())
+    assert summary.void_shares == {"toy": pytest.approx(share)}
+    assert RunFolder.open(tmp_path / "run").clip_info("toy")["void_share"] == pytest.approx(share)
+    line = json.loads((tmp_path / "run" / "windows.jsonl").read_text().splitlines()[1])
+    assert line["void"] == [pytest.approx(float((holey()[t] == 255).mean())) for t in range(4, 8)]
 
 
 # --- runs ------------------------------------------------------------------------------------------------------------

@@ -25,6 +25,20 @@ def make_refinement(start, labels, base):
     )
 
 
+def test_void_is_kept_and_older_records_have_none():
+    labels = np.zeros((2, 1, 4), np.uint8)
+    record = WindowRecord.of(
+        "street", make_frames(0), make_refinement(0, labels, labels), void_share=np.array([0.5, 0])
+    )
+    assert record.void == (0.5, 0.0)
+    content = json.loads(json.dumps(record.to_dict()))
+    assert WindowRecord.from_dict(content) == record
+    del content["void"]
+    assert WindowRecord.from_dict(content).void == ()
+    with pytest.raises(RunError, match="void has 1 entries for 2 frames"):
+        WindowRecord.from_dict({**content, "void": [0.5]})
+
+
 def make_frames(start):
     return [Frame(np.zeros((1, 4, 3), np.uint8), i, f"{i:08d}", pts=1001 * i) for i in (start, start + 1)]
 

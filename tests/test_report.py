@@ -63,6 +63,20 @@ def test_names_from_files_cannot_become_markup(tmp_path: Path) -> None:
     assert option  # the name stands in the page as it is, and "{{title}}" in it was not filled in
 
 
+def test_void_of_base_labels_stands_beside_the_frames_of_each_clip(tmp_path: Path) -> None:
+    run = make_run(tmp_path, clips=("a", "b"))
+    assert "void in base" not in page_of(run)
+    clips = json.loads((run / "run.json").read_text())["clips"]
+    edit_json(run / "run.json", clips=[{**clips[0], "void_share": 0.125}, {**clips[1], "void_share": 0.0}])
+    page = page_of(run)
+    parser = PageParser(page)
+    assert "void in base" in parser.texts
+    assert {"12.5 %", "12.50 %"} & set(parser.texts)
+    assert "base pixels without a label" in parser.texts
+    edit_json(run / "run.json", command="classify", settings={"classifier": "nano", "base": None})
+    assert "void in base" not in page_of(run)
+
+
 # ---- embedded frames
 
 

@@ -30,6 +30,7 @@ def test_the_defaults_are_those_of_the_paper():
     }  # fmt: skip
     assert VoteSettings().model_dump() == {
         "vote": "window", "vote_weight": "majority", "min_share": 0.0, "overlap": "small-on-top",
+        "void": "keep",
     }  # fmt: skip
 
 

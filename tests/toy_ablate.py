@@ -10,12 +10,14 @@ import numpy as np
 from sam2vss.ablate.engine import Engine
 from sam2vss.ablate.frame_cache import FrameCache
 from sam2vss.ablate.grid import GridFile, Point, expand
-from sam2vss.ablate.labels import ClipLabels
+from sam2vss.ablate.labels import ClipLabels, LabelKind
 from sam2vss.ablate.sweep import ClipSweep, SweptWindow, lowest_floor
 from sam2vss.ablate.work import Work
 from sam2vss.datasets.synthetic import LABEL_SPACE, VALIDATION_SEEDS, render_clip
 from sam2vss.demo import RenderedClip
+from sam2vss.interfaces import BaseLabelSource
 from sam2vss.pipeline import RefinedWindow, VoteRule, refine_clip
+from sam2vss.refiner import ArrayLabels
 from sam2vss.sam2.finder import MaskFinder
 from sam2vss.sam2.savings import Savings
 from sam2vss.sam2.tracker import Sam2Tracker
@@ -49,11 +51,22 @@ def toy_base() -> ModelLabels:
     return ModelLabels(load_segmenter("segformer-nano", want_probabilities=True))
 
 
-def new_sweep(folder: Path, points: Sequence[Point], num_frames: int = NUM_FRAMES) -> ClipSweep:
+def holey_base() -> ArrayLabels:
+    """The labels of that model, void in a band that moves from frame to frame."""
+    labels = toy_base().labels_for("holey", list(toy_clip().frames())).labels.copy()
+    for t, frame in enumerate(labels):
+        frame[30 + 5 * t : 60 + 5 * t] = LABEL_SPACE.ignore_index
+    return ArrayLabels(labels, LABEL_SPACE)
+
+
+def new_sweep(
+    folder: Path, points: Sequence[Point], num_frames: int = NUM_FRAMES, base: BaseLabelSource | None = None
+) -> ClipSweep:
     """A sweep of the clip, base labels prepared."""
     clip = toy_clip(num_frames)
     labels = ClipLabels(folder / "labels", clip.name, LABEL_SPACE)
-    labels.prepare(clip, toy_base(), {point.smooth for point in points}, want_probabilities=True)
+    kinds = {LabelKind(point.smooth, point.filling) for point in points}
+    labels.prepare(clip, base or toy_base(), kinds, want_probabilities=base is None)
     found = FrameCache(lowest_floor(points), folder / "candidates", file_bytes=1 << 30)
     return ClipSweep(clip, points, toy_engine(), found, labels, LABEL_SPACE, folder / "tracks")
 
@@ -69,12 +82,16 @@ def finish(sweep: ClipSweep) -> tuple[dict[Point, np.ndarray], dict[Point, Work]
     return {point: np.concatenate(parts) for point, parts in labels.items()}, needed
 
 
-def refine_alone(point: Point, num_frames: int = NUM_FRAMES, chunk: int = 1) -> np.ndarray:
+def refine_alone(
+    point: Point, num_frames: int = NUM_FRAMES, chunk: int = 1, base: BaseLabelSource | None = None
+) -> np.ndarray:
     """Refined labels (T, H, W) of a run of one point, by the pipeline and a plain tracker."""
-    return np.concatenate([refinement.labels for refinement in windows_alone(point, num_frames, chunk)])
+    return np.concatenate([refinement.labels for refinement in windows_alone(point, num_frames, chunk, base)])
 
 
-def windows_alone(point: Point, num_frames: int = NUM_FRAMES, chunk: int = 1) -> list[Refinement]:
+def windows_alone(
+    point: Point, num_frames: int = NUM_FRAMES, chunk: int = 1, base: BaseLabelSource | None = None
+) -> list[Refinement]:
     """Windows of such a run."""
     engine = toy_engine()
     finder = MaskFinder(
@@ -100,5 +117,6 @@ def windows_alone(point: Point, num_frames: int = NUM_FRAMES, chunk: int = 1) ->
     smoother = None if point.smooth == "none" else find_smoother(point.smooth, LABEL_SPACE.ignore_index)
     rule = VoteRule(**point.votes.model_dump())
     clip = toy_clip(num_frames)
-    windows = refine_clip(clip.name, clip.frames(), toy_base(), tracker, point.window, rule, smoother, point.carry)
+    source = base or toy_base()
+    windows = refine_clip(clip.name, clip.frames(), source, tracker, point.window, rule, smoother, point.carry)
     return [window.refinement for window in windows if isinstance(window, RefinedWindow)]

@@ -230,6 +230,12 @@ class RunFolder:
         windows = _read_windows(self.manifest_path)
         return next(window for window in windows if (window.video, window.start) == (video, start))
 
+    def void_share(self, video: str) -> float | None:
+        """Return the fraction of a clip's pixels that came without a base label; None where a window does not say."""
+        records = self._windows.get(video, {}).values()
+        shares = [share for record in records for share in record.void]
+        return float(np.mean(shares)) if shares and all(record.void for record in records) else None
+
     def is_done(self, video: str) -> bool:
         """Tell whether a clip was finished and all its frames are still there, so that nothing is left to do."""
         entry = self.clip_info(video)
@@ -314,6 +320,7 @@ class RunFolder:
             frames_decoded=frames_decoded,
             frames_refined=refined,
             frames_written=written,
+            void_share=self.void_share(video),
             status="done" if is_complete else "incomplete",
             ended=now(),
             error=error,

@@ -1,7 +1,7 @@
 """What the command line shows: progress bars on stderr, tables on stdout. Knows nothing of how things are computed."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from types import TracebackType
 from typing import Literal
 
@@ -12,6 +12,8 @@ from rich.progress import TimeRemainingColumn as TimeLeftColumn
 from rich.table import Table
 
 from .pipeline import RunSummary
+
+VOIDEST_CLIPS = 8  # ours: how many clips a summary lists by their void
 
 
 class PipeConsole(Console):
@@ -111,11 +113,32 @@ def print_summary(
         ["windows", str(summary.windows)],
         ["masklets", str(summary.masklets)],
         ["coverage", f"{100 * summary.coverage:.1f} %"],
+        *(_void_rows(summary.void_shares) if has_base else []),
         *flips,
         [f"labels that flip a frame, {result}", f"{100 * summary.flip_refined:.2f} %"],
         ["time", f"{seconds:.1f} s" + (f" ({seconds / new_frames:.2f} s a frame)" if new_frames else "")],
     ]
     print_rows(rows)
+
+
+def _void_rows(shares: Mapping[str, float]) -> list[list[str]]:
+    """Say how much of the base labels is void, clip by clip, the worst first; nothing where there is none."""
+    worst = sorted(((share, name) for name, share in shares.items() if share > 0), key=lambda entry: -entry[0])
+    if not worst:
+        return []
+    if len(shares) == 1:
+        return [["base labels that are void", _percent(worst[0][0])]]
+    rows = [["base labels that are void, mean of clips", _percent(sum(shares.values()) / len(shares))]]
+    rows += [[f"  {name}", _percent(share)] for share, name in worst[:VOIDEST_CLIPS]]
+    if len(worst) > VOIDEST_CLIPS:
+        rows.append(
+            [f"  {len(worst) - VOIDEST_CLIPS} more clips in run.json", f"up to {_percent(worst[VOIDEST_CLIPS][0])}"]
+        )
+    return rows
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.2f} %" if share >= 0.00005 else "less than 0.01 %"
 
 
 def print_problem(text: str) -> None:

@@ -15,6 +15,7 @@ from typing import Any, Final
 import numpy as np
 
 from .datasets.catalogue import find_dataset
+from .datasets.label_maps import LabelMaps, open_panoptic_maps, step_into
 from .datasets.pairs import pair_frames
 from .datasets.predictions import Findings, PredictionForm, find_shift, listed
 from .datasets.vipseg import CODE_FOLDER, find_vipseg
@@ -102,15 +103,13 @@ class Evaluation:
         if scores.dropped_clips:
             notes.append(f"protocol {protocol} left out {scores.dropped_clips} clips as too short")
         notes += _short_clips(metrics.counts, protocol, shown)
-        if scores.unlabelled_share > 0:
-            notes.append(
-                f"{100 * scores.unlabelled_share:.2f} % of the labelled pixels have no class (counted as errors)"
-            )
+        per_video = {clip: _with_windows(own, shown) for clip, own in metrics.per_clip(protocol).items()}
+        notes += _notes_on_void(scores, per_video)
         return cls(
             scores=_with_windows(scores, shown),
             per_class=metrics.per_class(protocol),
             class_names=label_space.names,
-            per_video={clip: _with_windows(own, shown) for clip, own in metrics.per_clip(protocol).items()},
+            per_video=per_video,
             protocol=protocol,
             warnings=tuple(notes),
             counts=metrics.counts,
@@ -125,7 +124,12 @@ class Evaluation:
             "scores": self.scores.as_dict(),
             "per_class": {name: score.as_dict() for name, score in zip(names, self.per_class, strict=True)},
             "per_video": {
-                video: {**scores.as_dict(), "frames": scores.frames} for video, scores in self.per_video.items()
+                video: {
+                    **scores.as_dict(),
+                    "frames": scores.frames,
+                    "unlabelled_share": none_if_undefined(scores.unlabelled_share),
+                }
+                for video, scores in self.per_video.items()
             },
             "protocol": self.protocol,
             "frames": self.scores.frames,
@@ -139,6 +143,18 @@ class Evaluation:
             "curve": {str(n): none_if_undefined(value) for n, value in self.curve.items()},
             "warnings": list(self.warnings),
         }
+
+
+def _notes_on_void(scores: Scores, per_video: Mapping[str, Scores]) -> Iterator[str]:
+    """Say how many pixels have no class, and in which clips most."""
+    if not scores.unlabelled_share > 0:
+        return
+    text = f"{100 * scores.unlabelled_share:.2f} % of the labelled pixels have no class (counted as errors)"
+    shares = {clip: own.unlabelled_share for clip, own in per_video.items() if own.unlabelled_share > 0}
+    worst = sorted(shares, key=lambda clip: -shares[clip])
+    if len(per_video) > 1:
+        text += f"; most in {listed([f'{clip} ({100 * shares[clip]:.2f} %)' for clip in worst])}"
+    yield text
 
 
 def _short_clips(counts: Mapping[str, ClipCounts], protocol: str, windows: Sequence[int]) -> list[str]:
@@ -178,7 +194,7 @@ def evaluate_folders(
 
     Args:
         truth: Folder of the truth; of VIPSeg, the panoptic codes are turned into classes.
-        predictions: Folder of the predictions.
+        predictions: Folder of the predictions; of panoptic ones the classes are scored, see `find_label_form`.
         label_space: What the truth's numbers mean.
         prediction_label_space: What the predictions' numbers mean; by default the same. Classes are matched by name
             where it knows all names of `label_space`, else by position.
@@ -209,13 +225,15 @@ def evaluate_folders(
     form = form or PredictionForm()
     counted = sorted({*windows, *CURVE_WINDOWS}) if curve else windows
     vipseg = find_vipseg(Path(truth))
-    plan = CountingPlan(
-        label_space, prediction_label_space or label_space, form, tuple(counted), boundary, vipseg is not None
-    )
+    predictions = step_into(Path(predictions))
+    maps = _panoptic_maps(predictions, prediction_label_space, label_space, form)
+    stored = prediction_label_space or label_space if maps is None else maps.label_space
+    plan = CountingPlan(label_space, stored, form, tuple(counted), boundary, vipseg is not None, maps)
     metrics = plan.new_metrics()
     reader = plan.new_reader()
     masks = Path(truth) if vipseg is None else vipseg.root / CODE_FOLDER
-    pairs = pair_frames(masks, Path(predictions), _names(Path(truth), split, only), form.missing)
+    found_in = predictions if maps is None else maps.form.folder
+    pairs = pair_frames(masks, found_in, _names(Path(truth), split, only), form.missing)
     findings = Findings()
     for state, found in count_videos(plan, pairs, workers, progress):
         video_metrics = plan.new_metrics()
@@ -246,6 +264,15 @@ def compare(
     theirs = other.scores.as_dict()
     both = [name for name, value in base.scores.as_dict().items() if value is not None and theirs.get(name) is not None]
     return paired_bootstraps(base.counts, other.counts, both, seed, resamples, base.protocol)
+
+
+def _panoptic_maps(
+    predictions: Path, stored: LabelSpace | None, label_space: LabelSpace, form: PredictionForm
+) -> LabelMaps | None:
+    """Return what reads the predictions where they are panoptic, else None."""
+    if form.colors or not predictions.is_dir():
+        return None
+    return open_panoptic_maps(predictions, stored, form.id_offset, label_space)
 
 
 def _names(truth: Path, split: str | None, only: Collection[str] | None) -> list[str] | None:

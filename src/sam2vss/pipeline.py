@@ -17,12 +17,13 @@ import numpy as np
 
 from .artifacts import RunFolder, WindowRecord
 from .errors import LabelError, MediaError, Sam2VssError, ShapeError
+from .filling import fill_before_votes, fill_rest, void_shares
 from .interfaces import BaseLabelSource, ClipAware, FollowsFrames, MaskletNamer, MaskletTracker, Smoother
 from .masklet_files import read_masklets
 from .media import BrokenVideoError, ClipSource, ImageClip, read_label_map, windows_of
 from .overlay import VideoWriter, draw_overlay
 from .prefetch import decode_ahead
-from .settings import OverlapOrder, VoteScope, VoteWeight
+from .settings import OverlapOrder, VoidPolicy, VoteScope, VoteWeight
 from .types import BaseLabels, Frame, MaskletWindow, Refinement, Window, WindowContext
 from .voting import paint_window, refine_window
 
@@ -57,21 +58,30 @@ class NoProgress:
 
 @dataclass(frozen=True, eq=False)
 class RefinedWindow:
-    """One window's frames and refinement, and the seconds each stage took."""
+    """One window's frames and refinement, and the seconds each stage took.
+
+    Attributes:
+        frames: L frames.
+        refinement: What became of them.
+        seconds: Time by stage.
+        void_share: Fraction of the pixels of each frame without a base label, before any were filled, float64 (L,).
+    """
 
     frames: list[Frame]
     refinement: Refinement
     seconds: Mapping[str, float]
+    void_share: np.ndarray
 
 
 @dataclass(frozen=True)
 class VoteRule:
-    """How masklets vote; the fields are those of `refine_window`."""
+    """How masklets vote, by the fields of `refine_window`, and what becomes of pixels without a base label."""
 
     vote: VoteScope = "window"
     vote_weight: VoteWeight = "majority"
     min_share: float = 0.0
     overlap: OverlapOrder = "small-on-top"
+    void: VoidPolicy = "keep"
 
 
 @dataclass(frozen=True, eq=False)
@@ -104,6 +114,7 @@ class RunSummary:
     coverage: float = 0.0
     flip_base: float = 0.0
     flip_refined: float = 0.0
+    void_shares: dict[str, float] = field(default_factory=dict)  # by clip, of base labels as they came
     problems: list[str] = field(default_factory=list)
 
 
@@ -139,6 +150,7 @@ def refine_clip(
         One `RefinedWindow` per window, or the bare frames of a skipped one.
     """
     rule = rule or VoteRule()
+    base = fill_before_votes(base, rule.void)
     clock = _Clock()
     space = base.label_space
     carried: Carried | None = None
@@ -171,9 +183,13 @@ def refine_clip(
             naming = namer.name_masklets(images, labels, masklets, earlier)
             clock.lap("classes")
             refinement = paint_window(labels, masklets, naming, rule.overlap)
+        if rule.void == "vote":
+            refinement = replace(refinement, labels=fill_rest(refinement.labels, space.ignore_index))
         carried = Carried(masklets, refinement.votes, images[-1].copy()) if carry else None
         clock.lap("vote and paint")
-        yield RefinedWindow(window_frames, replace(refinement, base=unsmoothed.labels), clock.take())
+        void = unsmoothed.void_share
+        void = void_shares(unsmoothed.labels, space.ignore_index) if void is None else void
+        yield RefinedWindow(window_frames, replace(refinement, base=unsmoothed.labels), clock.take(), void)
         clock.lap("")
 
 
@@ -310,7 +326,9 @@ def _refine_one(
         for window in windows:
             if isinstance(window, RefinedWindow):
                 frames, refinement = window.frames, window.refinement
-                record = WindowRecord.of(clip.name, frames, refinement, last_base, last_refined, window.seconds)
+                record = WindowRecord.of(
+                    clip.name, frames, refinement, last_base, last_refined, window.seconds, window.void_share
+                )
                 previews = {frame.name: _preview(frame.image) for frame in frames if frame.index % every == 0}
                 true_labels = None if truth is None else truth.labels_for(clip.name, frames).labels
                 run.commit_window(
@@ -408,6 +426,8 @@ def _summarise(run: RunFolder, clips: Sequence[ClipSource], summary: RunSummary)
     summary.windows = len(records)
     summary.frames = len(coverage)
     summary.masklets = sum(record.num_masklets for record in records)
+    shares = {clip.name: run.void_share(clip.name) for clip in clips}
+    summary.void_shares = {name: share for name, share in shares.items() if share is not None}
     summary.coverage = float(np.mean(coverage)) if coverage else 0.0
     summary.flip_base, summary.flip_refined = (float(x) for x in np.mean(flips, axis=0)) if flips else (0.0, 0.0)
 

@@ -44,6 +44,7 @@ class WindowRecord:
         flip_refined: The same for refined labels.
         masklets: Summary of the masklets.
         seconds: Time spent, by stage.
+        void: Fraction of pixels without a base label, before any were filled; empty where nobody noted it.
     """
 
     video: str
@@ -56,6 +57,7 @@ class WindowRecord:
     flip_refined: tuple[float | None, ...]
     masklets: tuple[MaskletRecord, ...] = ()
     seconds: Mapping[str, float] = field(default_factory=dict)
+    void: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
         if self.start < 0 or not self.frames or len(set(self.frames)) != len(self.frames):
@@ -63,6 +65,8 @@ class WindowRecord:
         for name in ("pts", "coverage", "changed", "flip_base", "flip_refined"):
             if len(getattr(self, name)) != self.length:
                 raise ShapeError(f"{name} has {len(getattr(self, name))} entries for {self.length} frames")
+        if len(self.void) not in (0, self.length):
+            raise ShapeError(f"void has {len(self.void)} entries for {self.length} frames")
 
     @property
     def length(self) -> int:
@@ -85,6 +89,7 @@ class WindowRecord:
         last_base: np.ndarray | None = None,
         last_refined: np.ndarray | None = None,
         seconds: Mapping[str, float] | None = None,
+        void_share: np.ndarray | None = None,
     ) -> "WindowRecord":
         """Summarise a refined window.
 
@@ -95,6 +100,7 @@ class WindowRecord:
             last_base: Base labels (H, W) of the frame before the window, None at the start of a clip.
             last_refined: Its refined labels.
             seconds: Time spent, by stage.
+            void_share: Fraction of the pixels of each frame without a base label, (L,).
         """
         masklets = refinement.masklets
         return cls(
@@ -120,6 +126,7 @@ class WindowRecord:
                 )
             ),
             seconds=dict(seconds or {}),
+            void=() if void_share is None else tuple(float(share) for share in void_share),
         )
 
     @classmethod
@@ -150,6 +157,7 @@ class WindowRecord:
                     for m in content["masklets"]
                 ),
                 seconds={str(stage): float(spent) for stage, spent in content["seconds"].items()},
+                void=tuple(float(share) for share in content.get("void", ())),  # older runs have none
             )
         except (KeyError, TypeError, ValueError, AttributeError, ShapeError) as error:
             raise RunError(f"not the record of a window ({type(error).__name__}: {error})") from error
@@ -165,6 +173,7 @@ class WindowRecord:
             "changed": list(self.changed),
             "flip_base": list(self.flip_base),
             "flip_refined": list(self.flip_refined),
+            "void": list(self.void),
             "num_masklets": self.num_masklets,
             "masklets": [
                 {

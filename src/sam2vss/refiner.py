@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, get_args
 
 import numpy as np
 
+from .datasets.label_maps import find_own_label_space
 from .datasets.label_sets import find_label_space
 from .devices import choose_device
 from .errors import LabelError, SettingsError, ShapeError
@@ -119,16 +120,20 @@ class Refiner:
         source: Source,
         labels: str | Path | np.ndarray | BaseLabelSource,
         label_set: LabelSpace | str | Path | None = None,
+        id_offset: int | None = None,
     ) -> Iterator[Refinement]:
         """Refine one clip and yield one `Refinement` per window.
 
         Args:
             source: Frames, uint8 RGB (T, H, W, 3), or a video file or folder of pictures.
-            labels: Base labels: train ids (T, H, W), a folder of label PNGs, or a source of labels such as
+            labels: Base labels: train ids (T, H, W), a folder of label PNGs or of panoptic predictions (see
+                `datasets.label_maps.find_label_form`), or a source of labels such as
                 `ModelLabels(load_segmenter(...))`.
             label_set: Classes of the labels: a `LabelSpace`, a `label_set.json`, or None. Without one a folder's own
                 `label_set.json` is taken, else the classes of a uint8 array are numbered from 0 to the largest label,
                 255 being void. A uint16 array needs a label set: its void is 65535, and 255 is a class.
+            id_offset: Added to every id in a folder of label PNGs: 1 for ids from 0 on where the label set counts from
+                1, as that of VSPW does. None: ids that look shifted are refused.
 
         Raises:
             ShapeError: If frames and labels do not fit.
@@ -155,7 +160,7 @@ class Refiner:
             if isinstance(labels, np.ndarray):
                 base = ArrayLabels(labels, _label_space(label_set, labels))
             elif isinstance(labels, str | Path):
-                base = _stored_labels(Path(labels), label_set)
+                base = _stored_labels(Path(labels), label_set, id_offset)
             else:
                 base = labels
             check_clips(clips, base)
@@ -172,6 +177,7 @@ def refine(
     labels: str | Path | np.ndarray | BaseLabelSource,
     sam2: str | Path = DEFAULT_SAM2,
     label_set: LabelSpace | str | Path | None = None,
+    id_offset: int | None = None,
     masklets: MaskletSettings | None = None,
     follow: FollowSettings | None = None,
     votes: VoteSettings | None = None,
@@ -191,7 +197,7 @@ def refine(
         device=device,
         dtype=dtype,
     )
-    yield from refiner.refine(source, labels, label_set)
+    yield from refiner.refine(source, labels, label_set, id_offset)
 
 
 class ArrayLabels:
@@ -359,14 +365,18 @@ def _label_space(label_set: LabelSpace | str | Path | None, labels: np.ndarray) 
     return LabelSpace.numbered(int(known.max()) + 1 if known.size else 1)
 
 
-def _stored_labels(folder: Path, label_set: LabelSpace | str | Path | None) -> BaseLabelSource:
+def _stored_labels(
+    folder: Path, label_set: LabelSpace | str | Path | None, id_offset: int | None = None
+) -> BaseLabelSource:
     from .segmenters.stored import StoredLabels
 
-    return StoredLabels(folder, stored_label_space(folder, label_set))
+    return StoredLabels(folder, stored_label_space(folder, label_set), id_offset)
 
 
 def stored_label_space(folder: Path, label_set: LabelSpace | str | Path | None) -> LabelSpace:
-    """Return the label set given, or the `label_set.json` in the folder of label maps or beside it, or the run's own.
+    """Return the label set given, or the `label_set.json` in the folder of label maps or beside it, or its own.
+
+    A run has one, panoptic predictions may list their categories, and VIPSeg's masks are known.
 
     Raises:
         SettingsError: If there is none.
@@ -378,7 +388,7 @@ def stored_label_space(folder: Path, label_set: LabelSpace | str | Path | None) 
     for place in (folder / "label_set.json", folder.parent / "label_set.json"):
         if place.is_file():
             return LabelSpace.from_json(place)
-    own = run_label_space(folder)
+    own = run_label_space(folder) or (find_own_label_space(folder) if folder.is_dir() else None)
     if own is not None:
         return own
     raise SettingsError(

@@ -262,6 +262,7 @@ def _facts(run: RunRecord) -> str:
         "masklets per window": f"{masklets / len(windows):.1f}" if windows else UNKNOWN,
         "pixels inside masklets": _with_unit(_mean(run.clips, "coverage")),
         "pixels changed": _with_unit(_mean(run.clips, "changed")),
+        "base pixels without a label": _with_unit(_mean_void(run)),
         f"flicker, {arrow.join(sides.values())}".removesuffix(", "): flicker,
         "time": f"{seconds:.0f} s" if seconds else UNKNOWN,
         "time per frame": f"{seconds / num_frames:.2f} s" if seconds and num_frames else UNKNOWN,
@@ -277,16 +278,33 @@ def _with_unit(value: float | None) -> str:
 
 
 def _accounting_table(run: RunRecord, page: Path) -> str:
-    """Return frames per clip at every stage, with a link to the overlay video where there is one."""
+    """Return frames per clip at every stage, the void among base labels, and a link to the overlay video if any."""
     stages = ("expected", "decoded", "refined", "written")
     heads = [run.words.result if stage == "refined" else stage for stage in stages]
+    has_void = _has_void(run)
+    heads += ["void in base"] * has_void
     rows = []
     for clip in run.clips:
         numbers = [to_number(clip.counts.get(f"frames_{stage}")) for stage in stages]
         cells = [UNKNOWN if number is None else f"{number:.0f}" for number in numbers]
+        cells += [_with_unit(to_number(clip.counts.get("void_share")))] * has_void
         source = escape(str(clip.counts.get("source", "")))
         rows.append(html_line(escape(clip.name), [*cells, _overlay_link(run.folder, clip.name, page), source]))
     return html_table(["clip", *heads, "overlay", "source"], rows, "Frames at every stage", "accounting")
+
+
+def _mean_void(run: RunRecord) -> float | None:
+    """Return the fraction of void among base labels, over the frames of all clips that say so; None for nothing."""
+    if not _has_void(run):
+        return None
+    known = [(to_number(clip.counts.get("void_share")), len(clip.frames)) for clip in run.clips]
+    weighted = [(share, count) for share, count in known if share is not None]
+    return sum(share * count for share, count in weighted) / max(1, sum(count for _, count in weighted))
+
+
+def _has_void(run: RunRecord) -> bool:
+    """Tell whether there are base labels and some of their pixels are void."""
+    return run.words.has_base and any(to_number(clip.counts.get("void_share")) for clip in run.clips)
 
 
 def _overlay_link(run_dir: Path, clip: str, page: Path) -> str:

@@ -65,6 +65,7 @@ def _clip_entry(clip: ClipSource) -> dict[str, Any]:
         "frames_decoded": None,
         "frames_refined": None,
         "frames_written": None,
+        "void_share": None,  # fraction of the pixels without a base label, before any were filled
         "started": None,
         "ended": None,
         "seconds": {},

@@ -24,6 +24,7 @@ from .settings import (
     MaskletSettings,
     Mode,
     OverlapOrder,
+    VoidPolicy,
     VoteScope,
 )
 from .types import LabelSpace, Refinement
@@ -202,6 +203,7 @@ def classify(
     vote: VoteScope | None = None,
     min_share: float = 0.0,
     overlap: OverlapOrder = "small-on-top",
+    void: VoidPolicy = "keep",
     mode: Mode = "exact",
     device: str = "auto",
     dtype: str = "auto",
@@ -220,6 +222,7 @@ def classify(
         vote: One class per masklet and window, or per frame; None: as the classifier was trained.
         min_share: Below this probability a masklet abstains.
         overlap: Which masklet wins where several overlap.
+        void: What becomes of pixels without a base label; see `VoteSettings`.
         mode: How masklets are followed.
         device: Device of all networks.
         dtype: Number format of SAM 2 and of the encoder.
@@ -238,7 +241,7 @@ def classify(
         raise SettingsError("combine weighs base votes, and there is no base: pass base=, or leave combine out")
     check_savings(follow or FollowSettings())
     try:
-        ClassifySettings(vote=vote, min_share=min_share, overlap=overlap)
+        ClassifySettings(vote=vote, min_share=min_share, overlap=overlap, void=void)
     except ValidationError as error:
         wrong = error.errors()[0]
         raise SettingsError(f"{wrong['loc'][0]} is {wrong['input']!r}: {wrong['msg']}") from None
@@ -258,7 +261,7 @@ def classify(
     namer: MaskletNamer = load_classifier_namer(
         classifier, tracker, vote=vote, combine=combine, min_share=min_share, device=device, dtype=number_format
     )
-    refiner = Refiner(tracker, masklets.window, VoteRule(overlap=overlap), namer=namer, carry=follow.carry)
+    refiner = Refiner(tracker, masklets.window, VoteRule(overlap=overlap, void=void), namer=namer, carry=follow.carry)
     if base is None:
         yield from refiner.refine(source, VoidLabels(classifier.label_space))
         return

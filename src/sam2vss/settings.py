@@ -17,6 +17,7 @@ OverlapOrder = Literal["small-on-top", "large-on-top", "confident-on-top", "stab
 Mode = Literal["auto", "exact", "fast", "prompt"]
 ResolvedMode = Literal["exact", "fast", "prompt"]  # what "auto" stands for on a device
 Direction = Literal["forward", "both"]
+VoidPolicy = Literal["keep", "nearest", "previous", "vote"]
 Smoothing = Literal["none", "static", "flow"]
 PoolingPart = Literal["mean", "max", "ring"]
 FrameWeighting = Literal["uniform", "quality"]  # how the frames of a masklet are averaged
@@ -68,6 +69,12 @@ DEFAULT_SEGMENTER = "segformer-b2"  # ours: the middle of the ADE20K family
 DEFAULT_TEXT_MODEL = "siglip2-b16"  # ours: the newest small one that is published as safetensors
 MAX_WINDOW = 100_000  # ours: an hour and more at any frame rate; larger numbers are slips of the keyboard
 MAX_IMAGE_SIZE = 4096  # ours: four times SAM 2's own 1024; attention memory grows with the fourth power
+
+
+VOID_HELP = (
+    "Pixels without a base label: keep them, fill them before the vote from the nearest pixel or the previous frame, "
+    "or vote first and fill what masklets leave"
+)
 
 
 class StrictModel(BaseModel):
@@ -122,6 +129,9 @@ class VoteSettings(StrictModel):
         0.0, ge=0, le=1, description="Below this vote share the base labels stay"
     )  # ours; 0 = paper
     overlap: OverlapOrder = Field("small-on-top", description="Which masklet wins where several overlap")  # ours
+    # ours; the paper does not say what it did. keep: no label that nobody predicted, void counts as wrong as in the
+    # published scores of the base models, and the base row of a table is the base model's own
+    void: VoidPolicy = Field("keep", description=VOID_HELP)
 
 
 class ClassifySettings(StrictModel):
@@ -132,6 +142,7 @@ class ClassifySettings(StrictModel):
     )  # paper Eq. 3 is per frame
     min_share: float = Field(0.0, ge=0, le=1, description="Below this probability the base labels stay")  # ours
     overlap: OverlapOrder = Field("small-on-top", description="Which masklet wins where several overlap")  # ours
+    void: VoidPolicy = Field("keep", description=VOID_HELP)  # ours, as for the vote
 
 
 class TextSettings(StrictModel):

@@ -221,10 +221,13 @@ class BaseLabels:
     Attributes:
         labels: Train ids, uint8 or uint16 (L, H, W).
         probabilities: Class probabilities, float16 or float32 (L, C, h, w) on any grid that covers the frame, or None.
+        void_share: Fraction of the pixels of each frame that had no class before they were filled, float64 (L,); None:
+            nothing was filled, and the labels themselves say it.
     """
 
     labels: np.ndarray
     probabilities: np.ndarray | None = None
+    void_share: np.ndarray | None = None
 
     def __post_init__(self) -> None:
         if self.labels.ndim != 3 or self.labels.dtype not in (np.uint8, np.uint16):
@@ -236,6 +239,8 @@ class BaseLabels:
             raise ShapeError(
                 f"probabilities are {scores.dtype} {scores.shape}, expected floats (L={len(self.labels)}, C, h, w)"
             )
+        if self.void_share is not None and self.void_share.shape != self.labels.shape[:1]:
+            raise ShapeError(f"void shares have shape {self.void_share.shape}, expected ({len(self.labels)},)")
 
 
 @dataclass(frozen=True, eq=False)

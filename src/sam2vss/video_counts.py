@@ -9,6 +9,7 @@ from typing import Any
 
 import cv2
 
+from .datasets.label_maps import LabelMaps
 from .datasets.pairs import FramePair, PairedFrames
 from .datasets.predictions import Findings, PredictionForm, PredictionReader, size_text
 from .datasets.truth import TruthReader
@@ -30,6 +31,7 @@ class CountingPlan:
         windows: The n of mVC_n.
         boundary: Which boundary scores to count.
         is_panoptic: Whether the truth holds VIPSeg's panoptic codes.
+        maps: Reads the predictions where they are panoptic.
     """
 
     label_space: LabelSpace
@@ -38,6 +40,7 @@ class CountingPlan:
     windows: tuple[int, ...]
     boundary: BoundaryReadings
     is_panoptic: bool
+    maps: LabelMaps | None = None
 
     def new_metrics(self) -> VideoSegMetrics:
         space, other_void = self.label_space, self.new_truth_reader().other_void_ids
@@ -47,7 +50,7 @@ class CountingPlan:
         return TruthReader(self.label_space, self.is_panoptic)
 
     def new_reader(self) -> PredictionReader:
-        return PredictionReader(self.label_space, self.stored, self.form)
+        return PredictionReader(self.label_space, self.stored, self.form, self.maps)
 
 
 Counted = tuple[dict[str, Any], Findings]  # `VideoSegMetrics.state_dict` of one video, and what was seen

@@ -77,6 +77,19 @@ def test_votes_do_not_change_the_tracks_and_labels_only_where_they_choose_maskle
     assert len({base.key, vote.key, smooth.key}) == 3
     limited, both = grid_of(base={"max_masklets": 3}, axes={"smooth": ["static"]}).points
     assert limited.tracks_key != both.tracks_key
+    policies = {"void": ["nearest", "previous", "vote"]}
+    assert len({point.tracks_key for point in grid_of(axes=policies).points}) == 1
+    keep, nearest, previous, vote = grid_of(base={"skip_settled": True}, axes=policies).points
+    assert keep.tracks_key == vote.tracks_key  # the voters see the same labels
+    assert len({keep.tracks_key, nearest.tracks_key, previous.tracks_key}) == 3
+
+
+def test_one_void_policy_is_set_for_all_points():
+    grid = grid_of(axes={"window": [2, 4]}).with_void("vote")
+    assert {point.void for point in (*grid.points, *grid.axes[0].points)} == {"vote"}
+    assert [grid.name_of(point) for point in grid.points] == ["default", "window 2", "window 4"]
+    with pytest.raises(SettingsError, match="the grid varies void, and --void sets it for all points"):
+        grid_of(axes={"void": ["vote"]}).with_void("nearest")
 
 
 def test_points_that_need_probabilities_are_left_out_by_name():

@@ -8,7 +8,16 @@ from sam2vss.ablate.sweep import SweptWindow, count_followed, lowest_floor
 from sam2vss.ablate.work import Work
 from sam2vss.types import MaskletWindow
 from toy import no_waiting_for_the_disk
-from toy_ablate import NUM_FRAMES, finish, new_sweep, points_of, refine_alone, windows_alone
+from toy_ablate import (
+    NUM_FRAMES,
+    finish,
+    holey_base,
+    new_sweep,
+    points_of,
+    refine_alone,
+    toy_clip,
+    windows_alone,
+)
 
 AXES = {
     "window": [2, 7],
@@ -62,6 +71,18 @@ def differing(point):
 @pytest.mark.parametrize("point", POINTS, ids=differing)
 def test_every_point_gets_the_labels_of_a_run_of_its_own_to_the_last_bit(swept, point):
     np.testing.assert_array_equal(swept[2][point], refine_alone(point))
+
+
+def test_void_is_treated_as_in_a_run_of_its_own(tmp_path):
+    base = holey_base()
+    points = points_of({"void": ["nearest", "previous", "vote"]}, mode="prompt")
+    points += points_of({"void": ["previous"], "skip_settled": [True]}, mode="prompt", smooth="static", void="nearest")
+    labels, _ = finish(new_sweep(tmp_path, points, base=base))
+    for point in points:
+        np.testing.assert_array_equal(labels[point], refine_alone(point, base=base), point.void)
+        assert (labels[point] == 255).any() == (point.void == "keep")
+    assert len({found.tobytes() for found in labels.values()}) >= 5
+    assert base.labels_for("toy", list(toy_clip().frames())).void_share is None  # the row of the base labels has them
 
 
 def test_carried_masklets_bring_their_votes_along(tmp_path):

@@ -138,10 +138,10 @@ def test_settings_and_command_of_a_row_are_those_that_decide_it(tmp_path):
     rows = ("superpixel", "sam2")
     votes, follow = VoteSettings(min_share=0.5), FollowSettings(carry=True)
     plan = toy_plan(tmp_path, rows, votes=votes, follow=follow, image_size=(64, 96))
-    assert row_settings(plan, "static") == {"smooth": "static"}
+    assert row_settings(plan, "static") == {"smooth": "static", "void": "keep"}
     assert row_settings(plan, "superpixel") == {
         "tracker": "superpixel", "window": 4, "vote": "window", "vote_weight": "majority", "min_share": 0.5,
-        "overlap": "small-on-top",
+        "overlap": "small-on-top", "void": "keep",
     }  # fmt: skip
     settings = row_settings(plan, "sam2")
     assert (settings["sam2"], settings["mode"], settings["image_size"]) == ("nano", "exact", "96x64")
@@ -154,3 +154,10 @@ def test_settings_and_command_of_a_row_are_those_that_decide_it(tmp_path):
     assert "--points" not in command  # at its default
     assert "--min-share 0.5" in commands["superpixel"]
     assert "--carry" not in commands["superpixel"]
+
+
+def test_the_void_policy_is_part_of_every_row(tmp_path):
+    plan = toy_plan(tmp_path, ("static", "superpixel", "sam2"), votes=VoteSettings(void="nearest"))
+    rows = [task for task in plan.tasks if not task.is_base]
+    assert [row_settings(plan, task.row)["void"] for task in rows] == ["nearest"] * 3
+    assert ["--void nearest" in row_command(plan, task) for task in rows] == [True] * 3

@@ -206,6 +206,8 @@ def _refine_command(plan: AblationPlan, point: Point) -> str:
     words = ["sam2vss", "refine", str(plan.out / CLIP_LIST), "--out", str(Path("runs") / safe_name(_slug(plan, point)))]
     if plan.labels is not None:
         words += ["--labels", str(plan.labels), "--label-set", str(plan.out / LABEL_SET)]
+        if plan.id_offset is not None:
+            words += ["--id-offset", str(plan.id_offset)]
     else:
         words += ["--segmenter", plan.segmenter]
     words += ["--sam2", plan.sam2, "--mode", point.mode, "--smooth", point.smooth]

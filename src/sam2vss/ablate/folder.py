@@ -78,6 +78,7 @@ def describe(plan: AblationPlan) -> dict[str, Any]:
         "chunk": plan.chunk,
         "labels": {
             "folder": None if plan.labels is None else folder_fingerprint(plan.labels, plan.out),
+            **({} if not plan.id_offset else {"id_offset": plan.id_offset}),
             "segmenter": None if plan.labels is not None else _segmenter(plan.segmenter),
         },
         "label_set": plan.label_space.to_dict(),

@@ -9,7 +9,7 @@ import json
 import math
 import reprlib
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final, Literal, get_args
 
@@ -23,6 +23,7 @@ from ..settings import (
     ResolvedMode,
     Smoothing,
     StrictModel,
+    VoidPolicy,
     VoteSettings,
     check_mode,
 )
@@ -57,6 +58,11 @@ class Point(MaskletSettings, FollowSettings, VoteSettings):
         return VoteSettings(**{name: getattr(self, name) for name in VoteSettings.model_fields})
 
     @property
+    def filling(self) -> VoidPolicy:
+        """How void base labels are filled before the votes."""
+        return self.void if self.void in ("nearest", "previous") else "keep"
+
+    @property
     def begins_shared(self) -> bool:
         """Whether the masklets of its first window are independent rows that all begin on the first frame."""
         return self.mode != "fast" and self.direction == "forward" and not self.discover
@@ -77,6 +83,8 @@ class Point(MaskletSettings, FollowSettings, VoteSettings):
         content = {name: value for name, value in self.model_dump().items() if name not in VoteSettings.model_fields}
         if not (self.drop_contained or self.skip_settled or self.max_masklets):
             del content["smooth"]
+        elif self.filling != "keep":
+            content["void"] = self.filling
         return _hashed(content)
 
     @property
@@ -120,6 +128,20 @@ class Grid:
         base = self.base.model_dump()
         parts = [f"{name} {_shown(value)}" for name, value in point.model_dump().items() if value != base[name]]
         return ", ".join(parts) or DEFAULT_NAME
+
+    def with_void(self, policy: VoidPolicy) -> "Grid":
+        """Return the same grid with one void policy in all its points.
+
+        Raises:
+            SettingsError: If the grid tries several.
+        """
+        if len({point.void for point in self.points}) > 1:
+            raise SettingsError("the grid varies void, and --void sets it for all points: drop one of them")
+
+        def change(points: tuple[Point, ...]) -> tuple[Point, ...]:
+            return tuple(point.model_copy(update={"void": policy}) for point in points)
+
+        return Grid(change(self.points), tuple(replace(axis, points=change(axis.points)) for axis in self.axes))
 
     def without_probabilities(self) -> tuple["Grid", tuple[str, ...]]:
         """Leave out the points that need class probabilities; also return their names.

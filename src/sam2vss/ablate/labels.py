@@ -7,6 +7,7 @@ the same pass.
 import io
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Final
@@ -16,15 +17,36 @@ import numpy as np
 from ..datasets.truth import TruthReader
 from ..errors import LabelError, MediaError, MissingPredictionsError, Sam2VssError
 from ..files import atomic_write_bytes, safe_name
+from ..filling import fill_from_previous
 from ..images import read_label_map, write_label_map
 from ..interfaces import BaseLabelSource
 from ..media import ClipSource, windows_of
-from ..settings import Smoothing
+from ..settings import Smoothing, VoidPolicy
 from ..smoothing import find_smoother
 from ..types import BaseLabels, Frame, LabelSpace
 
 AT_ONCE: Final = 16  # ours: frames that the base model sees in one call
 PROBABILITIES: Final = "probabilities"
+
+
+@dataclass(frozen=True)
+class LabelKind:
+    """What was done with base labels before masklets vote on them.
+
+    Attributes:
+        smooth: Smoothing over time, after filling.
+        filling: "nearest" or "previous" where void was filled, else "keep".
+    """
+
+    smooth: Smoothing = "none"
+    filling: VoidPolicy = "keep"
+
+    @property
+    def folder(self) -> str:
+        return self.smooth if self.filling == "keep" else f"{self.filling}-{self.smooth}"
+
+
+PLAIN: Final = LabelKind()
 
 
 class ClipLabels:
@@ -42,27 +64,31 @@ class ClipLabels:
         self.label_space = label_space
 
     def prepare(
-        self, clip: ClipSource, base: BaseLabelSource, kinds: Collection[Smoothing], want_probabilities: bool
+        self, clip: ClipSource, base: BaseLabelSource, kinds: Collection[LabelKind], want_probabilities: bool
     ) -> int:
         """Label the whole clip, unless that was done before; return its number of frames.
 
         Raises:
             Sam2VssError: If the clip cannot be read or labelled.
         """
-        count = self._done("none")
+        count = self._done(PLAIN.folder)
         if count is None or (want_probabilities and self._done(PROBABILITIES) is None):
             count = self._label(clip, base, want_probabilities)
-        for kind in sorted(set(kinds) - {"none"}):
-            if self._done(kind) is None:
-                self._smooth(kind, clip)
-                self._finish(kind, count)
+        unsmoothed = {LabelKind("none", kind.filling) for kind in kinds}  # smoothed ones are made of these
+        for kind in sorted({*kinds, *unsmoothed} - {PLAIN}, key=lambda kind: (kind.smooth != "none", kind.folder)):
+            if self._done(kind.folder) is None:
+                if kind.smooth == "none":
+                    self._fill(kind, clip)
+                else:
+                    self._smooth(kind, clip)
+                self._finish(kind.folder, count)
         return count
 
-    def read(self, kind: Smoothing, start: int, length: int, with_probabilities: bool = False) -> BaseLabels:
+    def read(self, kind: LabelKind, start: int, length: int, with_probabilities: bool = False) -> BaseLabels:
         """Return the labels of consecutive frames."""
         numbers = range(start, start + length)
         try:
-            labels = np.stack([read_label_map(self._path(kind, t), self.label_space) for t in numbers])
+            labels = np.stack([read_label_map(self._path(kind.folder, t), self.label_space) for t in numbers])
             if not with_probabilities:
                 return BaseLabels(labels)
             scores = [np.load(self._path(PROBABILITIES, t), allow_pickle=False) for t in numbers]
@@ -76,30 +102,41 @@ class ClipLabels:
         count = 0
         for frames in windows_of(clip.frames(), AT_ONCE):
             labels = base.labels_for(clip.name, frames)
-            self._write("none", frames, labels.labels)
+            self._write(PLAIN, frames, labels.labels)
             if want_probabilities:
                 assert labels.probabilities is not None, "the source was asked for probabilities"
                 for frame, scores in zip(frames, labels.probabilities, strict=True):
                     self._write_probabilities(frame.index, scores)
             count += len(frames)
         base.finish(clip.name, count)
-        self._finish("none", count)
+        self._finish(PLAIN.folder, count)
         if want_probabilities:
             self._finish(PROBABILITIES, count)
         return count
 
-    def _smooth(self, kind: Smoothing, clip: ClipSource) -> None:
-        assert kind != "none", "nothing to do"
-        smoother = find_smoother(kind, self.label_space.ignore_index)
+    def _fill(self, kind: LabelKind, clip: ClipSource) -> None:
+        before: np.ndarray | None = None
+        for frames in windows_of(clip.frames(), AT_ONCE):
+            filled = self.read(PLAIN, frames[0].index, len(frames)).labels
+            for t, labels in enumerate(filled):
+                earlier = before if kind.filling == "previous" else None
+                filled[t] = before = fill_from_previous(labels, earlier, self.label_space.ignore_index)
+            self._write(kind, frames, filled)
+
+    def _smooth(self, kind: LabelKind, clip: ClipSource) -> None:
+        assert kind.smooth != "none", "nothing to do"
+        smoother = find_smoother(kind.smooth, self.label_space.ignore_index)
+        unsmoothed = LabelKind("none", kind.filling)
         stored = (
-            (frames, self.read("none", frames[0].index, len(frames))) for frames in windows_of(clip.frames(), AT_ONCE)
+            (frames, self.read(unsmoothed, frames[0].index, len(frames)))
+            for frames in windows_of(clip.frames(), AT_ONCE)
         )
         for frames, _, smoothed in smoother.smooth(stored):
             self._write(kind, frames, smoothed.labels)
 
-    def _write(self, kind: Smoothing, frames: Sequence[Frame], labels: np.ndarray) -> None:
+    def _write(self, kind: LabelKind, frames: Sequence[Frame], labels: np.ndarray) -> None:
         for frame, label_map in zip(frames, labels, strict=True):
-            write_label_map(self._path(kind, frame.index), label_map, self.label_space)
+            write_label_map(self._path(kind.folder, frame.index), label_map, self.label_space)
 
     def _write_probabilities(self, number: int, scores: np.ndarray) -> None:
         buffer = io.BytesIO()

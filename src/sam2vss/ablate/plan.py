@@ -12,7 +12,7 @@ from ..errors import LabelError, SettingsError
 from ..metrics.protocols import find_protocol
 from ..refiner import run_label_space
 from ..sam2.loading import check_image_size
-from ..settings import DEFAULT_SAM2, DEFAULT_SEGMENTER
+from ..settings import DEFAULT_SAM2, DEFAULT_SEGMENTER, VoidPolicy
 from ..types import LabelSpace
 from .grid import Grid, built_in_grid
 from .labels import ClipTruth
@@ -31,6 +31,7 @@ class AblationPlan:
         grid: Points to try.
         left_out: Names of points that cannot be tried with these labels.
         labels: Folder of base labels; None: a model is run.
+        id_offset: Added to every id in that folder; None: ids that look shifted are refused.
         segmenter: The model.
         label_space: Classes of the base labels.
         sam2: SAM 2 weights.
@@ -48,6 +49,7 @@ class AblationPlan:
     grid: Grid
     left_out: tuple[str, ...] = ()
     labels: Path | None = None
+    id_offset: int | None = None
     segmenter: str = DEFAULT_SEGMENTER
     label_space: LabelSpace = field(repr=False, kw_only=True)
     sam2: str = DEFAULT_SAM2
@@ -86,6 +88,7 @@ def plan_ablation(
     *,
     labels: Path | str | None = None,
     segmenter: str | None = None,
+    id_offset: int | None = None,
     grid: Grid | None = None,
     label_set: LabelSpace | None = None,
     split: str | None = None,
@@ -98,14 +101,16 @@ def plan_ablation(
     protocol: str = "vspw",
     windows: Sequence[int] = (8, 16),
     candidate_gb: float = CANDIDATE_GB,
+    void: VoidPolicy | None = None,
 ) -> AblationPlan:
     """Check what is asked and find the clips; no network is loaded.
 
     Args:
         data: Folder of a data set with pictures and truth.
         out: Folder for everything that is made.
-        labels: Base labels: a folder of label PNGs, or a run folder.
+        labels: Base labels: a folder of label PNGs or of panoptic predictions, or a run folder.
         segmenter: Base labels by a model; default where `labels` is not given: segformer-b2.
+        id_offset: Added to every id in the label PNGs; None: ids that look shifted are refused.
         grid: Points to try; default: the paper's Tables 4 to 7 and our own axes.
         label_set: Classes of the truth; default: the data set's own.
         split: List of clips, such as "val"; default: "val" where there is one, else all clips.
@@ -119,6 +124,7 @@ def plan_ablation(
         protocol: As for `VideoSegMetrics.compute`.
         windows: The n of mVC_n.
         candidate_gb: Room for candidates on the disk, in GB; another sweep in the same folder uses them again.
+        void: What becomes of pixels without a base label, in all points; default: as the grid says.
 
     Raises:
         SettingsError: If something is unknown, or does not fit together.
@@ -126,9 +132,12 @@ def plan_ablation(
         MediaError: If a clip has no pictures.
     """
     grid = grid or built_in_grid()
+    grid = grid if void is None else grid.with_void(void)
     left_out: tuple[str, ...] = ()
     if labels is not None and segmenter is not None:
         raise SettingsError("--labels and --segmenter both give base labels: pass one of them")
+    if labels is None and id_offset is not None:
+        raise SettingsError("--id-offset is for ids in label PNGs, and a model makes the labels: pass --labels")
     if not 0 <= candidate_gb < math.inf:
         raise SettingsError(f"--candidate-gb is {candidate_gb}, expected 0 or more")
     find_protocol(protocol)
@@ -147,6 +156,7 @@ def plan_ablation(
         grid=grid,
         left_out=left_out,
         labels=labels,
+        id_offset=id_offset,
         segmenter=segmenter or DEFAULT_SEGMENTER,
         label_space=_with_classes_of(space, clips.label_space, labels),
         sam2=str(sam2),

@@ -24,7 +24,7 @@ from .folder import AblationFolder, open_folder
 from .forecast import ASSUMED_MASKLETS, COMMON_SHARE
 from .frame_cache import FrameCache
 from .grid import Point
-from .labels import ClipLabels
+from .labels import PLAIN, ClipLabels, LabelKind
 from .plan import AblationPlan, check_same_classes
 from .sweep import ClipSweep, SweptWindow, lowest_floor
 from .tally import BASE, Tally, TruthAtHand, new_metrics, tally_path
@@ -196,7 +196,7 @@ class Session:
             at_hand.forget(found)
         for frame in clip.frames():
             base.frames += 1
-            base.score(clip.name, labels.read("none", frame.index, 1).labels[0], truth.of(frame))
+            base.score(clip.name, labels.read(PLAIN, frame.index, 1).labels[0], truth.of(frame))
         for point, tally in tallies.items():
             tally.write(self._path(clip, point.key))
         base.write(self._path(clip, BASE))
@@ -213,7 +213,7 @@ class Session:
         labels = ClipLabels(self.folder.labels, clip.name, self.plan.label_space)
         base = self.base()
         check_clips([clip], base)
-        kinds = {point.smooth for point in points}
+        kinds = {LabelKind(point.smooth, point.filling) for point in points}
         labels.prepare(clip, base, kinds, any(point.vote_weight == "probability" for point in points))
         return labels
 
@@ -231,7 +231,7 @@ class Session:
 
             plan = self.plan
             if plan.labels is not None:
-                self._base = StoredLabels(plan.labels, plan.label_space)
+                self._base = StoredLabels(plan.labels, plan.label_space, plan.id_offset)
             else:
                 model = load_segmenter(
                     plan.segmenter, plan.device, plan.dtype, want_probabilities=plan.wants_probabilities

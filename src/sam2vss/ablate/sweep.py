@@ -7,7 +7,7 @@ tracker of their own where masklets see one another; then each votes and paints 
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -15,18 +15,18 @@ import numpy as np
 from ..devices import attention_backends
 from ..errors import MediaError
 from ..files import safe_name
+from ..filling import fill_rest
 from ..images import frame_digest
 from ..masklet_files import masklet_path, read_masklets, write_masklets
 from ..media import ClipSource
 from ..pipeline import Carried
 from ..sam2.match import MatchSettings
-from ..settings import Smoothing
 from ..types import BaseLabels, Frame, LabelSpace, MaskletWindow, Refinement, WindowContext
 from ..voting import refine_window
 from .engine import Engine, savings_of
 from .frame_cache import FrameCache
 from .grid import Point
-from .labels import ClipLabels
+from .labels import ClipLabels, LabelKind
 from .seeds import choose_seeds, compress_selection
 from .shared_tracks import SharedTracks, gather_wishes, window_of_tracks
 from .work import Work
@@ -59,7 +59,7 @@ class _Start:
     images: np.ndarray
     digests: list[str]
     work: StartWork
-    read: dict[tuple[Smoothing, bool], BaseLabels] = field(default_factory=dict)
+    read: dict[tuple[LabelKind, bool], BaseLabels] = field(default_factory=dict)
 
     def length_of(self, point: Point) -> int:
         return min(point.window, len(self.frames))
@@ -153,13 +153,15 @@ class ClipSweep:
             point.overlap,
             earlier_votes=carried.votes_for(masklets) if carried else None,
         )
+        if point.void == "vote":
+            refinement = replace(refinement, labels=fill_rest(refinement.labels, self.label_space.ignore_index))
         if point.carry:
             self._carried[point] = Carried(masklets, refinement.votes, start.frames[start.length_of(point) - 1].image)
         return refinement
 
     def _base(self, start: _Start, point: Point) -> BaseLabels:
         """Return the base labels of a point's window, each kind being read once for all points."""
-        key = (point.smooth, point.vote_weight == "probability")
+        key = (LabelKind(point.smooth, point.filling), point.vote_weight == "probability")
         if key not in start.read:
             start.read[key] = self.labels.read(key[0], start.number, len(start.images), key[1])
         labels, length = start.read[key], start.length_of(point)

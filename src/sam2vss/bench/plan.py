@@ -1,12 +1,12 @@
 """What a bench is asked to do, checked before anything is run."""
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
 from ..dataset_clips import DatasetClips, find_dataset_clips
-from ..datasets.label_sets import LABEL_SET_FILE
+from ..datasets.label_sets import LABEL_SET_FILE, shift_ids
 from ..devices import choose_device, choose_dtype
 from ..errors import SettingsError
 from ..files import folder_fingerprint
@@ -24,7 +24,7 @@ from ..settings import (
     apply_preset,
     check_mode,
 )
-from ..types import WIDE_IGNORE_INDEX, LabelSpace
+from ..types import LabelSpace
 from .naming import look_at
 from .tasks import ROWS, BaseModel, NamingModel, RowName, Task, check_names, make_tasks, model_name
 
@@ -220,21 +220,6 @@ def plan_bench(
         windows=tuple(sorted({int(n) for n in windows})),
         seed=seed,
     )
-
-
-def shift_ids(label_space: LabelSpace, offset: int) -> LabelSpace:
-    """Return the label set of files in which every class has its id less `offset`; void ids stay unless taken.
-
-    Raises:
-        SettingsError: If an id would leave 0..65535.
-    """
-    raw_ids = tuple(raw_id - offset for raw_id in label_space.raw_ids)
-    if min(raw_ids) < 0 or max(raw_ids) > WIDE_IGNORE_INDEX:
-        raise SettingsError(
-            f"--id-offset {offset} means stored ids {min(raw_ids)}..{max(raw_ids)}, expected 0..{WIDE_IGNORE_INDEX}"
-        )
-    void = tuple(raw_id for raw_id in label_space.raw_void if raw_id not in raw_ids)
-    return replace(label_space, raw_ids=raw_ids, raw_void=void)
 
 
 def _label_folder(folder: Path) -> Path:

@@ -57,8 +57,8 @@ def masklet_settings(plan: BenchPlan) -> dict[str, Setting]:
 def row_settings(plan: BenchPlan, row: str, network: NamingModel | None = None) -> dict[str, Setting]:
     """Return what decides a row besides its base labels, by the names of the options.
 
-    A network decides in place of the vote, so of the settings of the vote only the overlap counts for it; a classifier
-    names what it was trained to name, masks or masklets.
+    A network decides in place of the vote, so of the settings of the vote only overlap and void count for it; a
+    classifier names what it was trained to name, masks or masklets.
     """
     votes: dict[str, Setting] = plan.engine.votes.model_dump()
     if network is not None:
@@ -68,10 +68,11 @@ def row_settings(plan: BenchPlan, row: str, network: NamingModel | None = None) 
             "encoder_fingerprint": network.encoder_fingerprint,
             **({"vote": network.vote} if network.kind == "classifier" else {}),
             "overlap": votes["overlap"],
+            "void": votes["void"],
             **masklet_settings(plan),
         }
     if row in ("static", "flow"):
-        return {"smooth": row}
+        return {"smooth": row, "void": votes["void"]}
     if row == "superpixel":
         return {"tracker": row, "window": plan.engine.masklets.window, **votes}
     return {**masklet_settings(plan), **votes}
@@ -88,7 +89,7 @@ def row_command(plan: BenchPlan, task: Task) -> str:
     """Return the command that makes a row again; settings at their defaults are left out."""
     if task.network is None:
         return _command(plan, task, "refine", [*_labels(plan, task, "--labels"), *_how(plan, task.row)])
-    overlap = _changed(plan, ("overlap",))
+    overlap = _changed(plan, ("overlap", "void"))
     if task.network.kind == "fusion":
         words = [*_labels(plan, task, "--labels"), "--fusion", task.network.source, *_sam2(plan), *overlap]
         return _command(plan, task, "refine", words)
@@ -99,7 +100,7 @@ def row_command(plan: BenchPlan, task: Task) -> str:
 def _how(plan: BenchPlan, row: str) -> list[str]:
     """Return the options of a control or of SAM 2 as refiner."""
     if row in ("static", "flow"):
-        return ["--tracker", "none", "--smooth", row]
+        return ["--tracker", "none", "--smooth", row, *_changed(plan, ("void",))]
     votes = tuple(type(plan.engine.votes).model_fields)
     if row == "superpixel":
         return ["--tracker", row, *_changed(plan, ("window", *votes))]
@@ -114,6 +115,8 @@ def _labels(plan: BenchPlan, task: Task, option: str) -> list[str]:
     words = [option, str(labels)]
     if task.model.labels is not None and not (labels / LABEL_SET_FILE).is_file():
         words += ["--label-set", str(plan.out / LABEL_SET_FILE)]
+        if plan.id_offset is not None:
+            words += ["--id-offset", "0"]  # that label set has the offset in it
     return words
 
 

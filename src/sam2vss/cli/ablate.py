@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from cyclopts import Parameter
 
 from ..errors import SettingsError
-from ..settings import DEFAULT_SAM2
+from ..settings import DEFAULT_SAM2, VoidPolicy
 from .exit_codes import EXIT_DONE
 from .options import Flag
 
@@ -30,6 +30,7 @@ def ablate(
     labels: Path | None = None,
     segmenter: str | None = None,
     label_set: Path | None = None,
+    id_offset: int | None = None,
     grid: Path | None = None,
     tables: Annotated[tuple[Table, ...], Parameter(consume_multiple=True, negative="")] = (),
     split: str | None = None,
@@ -42,6 +43,7 @@ def ablate(
     windows: Annotated[tuple[int, ...], Parameter(consume_multiple=True, negative="")] = (8, 16),
     workers: int = 1,
     candidate_gb: float = 4.0,
+    void: VoidPolicy | None = None,
     resume: Flag = False,
     overwrite: Flag = False,
     dry_run: Flag = False,
@@ -55,11 +57,14 @@ def ablate(
     out
         Folder to write: tables, plots, counts, and a cache that an interrupted or another sweep goes on from.
     labels
-        Base labels: a folder of label PNGs, or a run folder.
+        Base labels: a folder of label PNGs or panoptic predictions, as for refine --labels, or a run folder.
     segmenter
         Base labels by a model: alias, hub id or local folder. Default where --labels is not given: segformer-b2.
     label_set
         Names and ids of the ground truth (label_set.json); default: the data set's own.
+    id_offset
+        Added to every id in the label PNGs: 1 where they count from 0 and the label set from 1, as VSPW's does.
+        Default: as the label set says; ids that look shifted are refused.
     grid
         YAML file of settings to try: base, axes (one at a time around the base), product (all combinations).
     tables
@@ -84,6 +89,9 @@ def ablate(
         Processes; each takes clips of its own.
     candidate_gb
         Room on the disk for mask candidates, which later sweeps in --out with other thresholds use again.
+    void
+        What becomes of pixels without a base label, in all rows: keep, nearest, previous or vote, as for refine;
+        default: as the grid says. A grid may also have it as an axis.
     resume
         Go on with the ablation in --out; the grid may be another one.
     overwrite
@@ -105,6 +113,7 @@ def ablate(
         out,
         labels=labels,
         segmenter=segmenter,
+        id_offset=id_offset,
         grid=chosen,
         label_set=None if label_set is None else find_label_space(label_set),
         split=split,
@@ -116,6 +125,7 @@ def ablate(
         protocol=protocol,
         windows=windows,
         candidate_gb=candidate_gb,
+        void=void,
     )
     if dry_run:
         _print_plan(plan)

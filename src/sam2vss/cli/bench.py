@@ -72,7 +72,8 @@ def bench(
     out
         Folder for runs, counts, bench.json, tables, plots and report.html.
     labels
-        Base labels in folders, NAME=DIR; NAME may be left out.
+        Base labels in folders, NAME=DIR; NAME may be left out. Label PNGs or panoptic predictions, as for refine
+        --labels.
     segmenter
         Base models to run, NAME=ID or ID: alias, hub id or local folder.
     classifier

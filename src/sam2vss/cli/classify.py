@@ -43,6 +43,7 @@ def classify(
     text_model: str = DEFAULT_TEXT_MODEL,
     base: str | None = None,
     label_set: Path | None = None,
+    id_offset: int | None = None,
     combine: str | None = None,
     encoder: str | None = None,
     masklets: Annotated[MaskletSettings, Parameter(name="*")] = MaskletSettings(),  # noqa: B008 (frozen)
@@ -68,11 +69,14 @@ def classify(
     text_model
         Model that compares pictures with words (CLIP, SigLIP, SigLIP 2): alias, hub id or local folder.
     base
-        Labels where no masklet is: a folder of label PNGs, or a model as for refine --segmenter. Default: none, such
-        pixels stay void.
+        Labels where no masklet is: a folder of label PNGs or panoptic predictions as for refine --labels, or a model as
+        for refine --segmenter. Default: none, such pixels stay void.
     label_set
         Names, colours and ids of the label PNGs: vspw, vipseg or a label_set.json. Default: the classifier's. With
         --prompts or without --labels-text also the classes to look for by words.
+    id_offset
+        Added to every id in the label PNGs: 1 where they count from 0 and the label set from 1, as VSPW's does.
+        Default: as the label set says; ids that look shifted are refused.
     combine
         Give base votes a say in the classes too: their weight, 0 to 1, or "learned".
     encoder
@@ -83,6 +87,11 @@ def classify(
         raise SettingsError("--combine weighs base votes, and there is no base: pass --base, or leave --combine out")
     if base is None and options.smooth != "none":
         raise SettingsError("--smooth is for base labels, and there are none: pass --base")
+    if base is None and naming.void in ("nearest", "previous"):
+        raise SettingsError(
+            f"--void {naming.void} fills base labels, and there are none: pass --base, or --void vote, which fills "
+            "what masklets leave"
+        )
     by_text = labels_text is not None or prompts is not None
     if by_text == (classifier is not None):
         raise SettingsError("pass either --classifier, or classes in words with --labels-text or --prompts")
@@ -91,6 +100,8 @@ def classify(
         from ..segmenters import find_segmenter
 
         find_segmenter(base)  # raises now, and in a dry run, where there is none
+    if labels is None and id_offset is not None:
+        raise SettingsError("--id-offset is for ids in label PNGs, and there are none: pass --base FOLDER")
     if by_text:
         if combine is not None or encoder is not None or naming.vote == "frame":
             raise SettingsError("--combine, --encoder and --vote frame go with --classifier, not with classes in words")
@@ -105,11 +116,12 @@ def classify(
         space, how = _by_classifier(classifier, encoder, naming, weight)
     request = Naming(
         command="classify",
-        base=lambda device, dtype: _load_base(base, labels, label_set, space, by_text, device, dtype),
+        base=lambda device, dtype: _load_base(base, labels, label_set, space, by_text, device, dtype, id_offset),
         namer=how.load,
         settings={
             **how.settings,
             "base": base if labels is None else str(labels.resolve()),
+            "id_offset": id_offset,
             **_fingerprint(labels, options.out),
         },
         inputs=[path for path in (labels, label_set, prompts) if path is not None],
@@ -117,7 +129,7 @@ def classify(
         has_base=base is not None,
     )
     vote = how.settings["vote"]
-    painting = VoteSettings(vote=vote, min_share=naming.min_share, overlap=naming.overlap)
+    painting = VoteSettings(vote=vote, min_share=naming.min_share, overlap=naming.overlap, void=naming.void)
     return run_masklets(source, options, masklets, follow, painting, request)
 
 
@@ -233,6 +245,7 @@ def _load_base(
     by_text: bool,
     device: str,
     dtype: str,
+    id_offset: int | None,
 ) -> tuple["BaseLabelSource", dict[str, str]]:
     """Load what fills the pixels outside all masklets, after making sure that it speaks of the same classes.
 
@@ -248,6 +261,6 @@ def _load_base(
     if labels is None:
         source, weights = load_base(None, base, None, device, dtype, VoteSettings())
     else:
-        source, weights = StoredLabels(labels, base_label_space(labels, space, label_set)), {}
+        source, weights = StoredLabels(labels, base_label_space(labels, space, label_set), id_offset), {}
     check_classes(source.label_space, space)
     return source if by_text else LabelsInSpace(source, space), weights

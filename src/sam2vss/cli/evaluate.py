@@ -52,7 +52,7 @@ def evaluate(
     truth
         Ground truth: ROOT/VIDEO/FRAME.png, VSPW's ROOT/data/VIDEO/mask/FRAME.png, or one video's folder.
     predictions
-        Predictions in one of these layouts, or a run folder.
+        Predictions in one of these layouts, or a run folder, or panoptic predictions as for refine --labels.
     others
         Further sets of predictions; differences are against the first.
     label_set

@@ -20,6 +20,7 @@ def refine(
     labels: Path | None = None,
     segmenter: str | None = None,
     label_set: Path | None = None,
+    id_offset: int | None = None,
     fusion: str | None = None,
     masklets: Annotated[MaskletSettings, Parameter(name="*")] = MaskletSettings(),  # noqa: B008 (frozen)
     follow: Annotated[FollowSettings, Parameter(name="*")] = FollowSettings(),  # noqa: B008 (frozen)
@@ -33,11 +34,16 @@ def refine(
     source
         Video files, folders of pictures, data-set roots, or text files that list them.
     labels
-        Base labels: a folder of label PNGs.
+        Base labels: a folder of label PNGs, or of panoptic predictions: pred.json with pan_pred (DVIS, CAVIS, VidEoMT),
+        a JSON list beside each picture (DEVA), or VIPSeg's code. Of those the classes are taken.
     segmenter
         Base labels by a model: alias, hub id or local folder. Default where --labels is not given: segformer-b2.
     label_set
-        Names, colours and ids of the label PNGs: vspw, vipseg or a label_set.json.
+        Names, colours and ids of the label PNGs: vspw (ids 1..124, void 0 and 255), vipseg or a label_set.json.
+        Categories of panoptic predictions are its classes by position, from 0 on.
+    id_offset
+        Added to every id in the label PNGs: 1 where they count from 0 and the label set from 1, as VSPW's does.
+        Default: as the label set says; ids that look shifted are refused.
     fusion
         Decide by a learned network in place of the majority vote: what `sam2vss train fusion` made, or "nano-any"
         (bundled, any label set), or "nano" (bundled, rendered street scenes and sam2-nano only).
@@ -48,21 +54,24 @@ def refine(
         raise SettingsError("--labels and --segmenter both give base labels: pass one of them")
     if labels is not None and not labels.exists():
         raise SettingsError(f"--labels {labels} does not exist")
+    if labels is None and id_offset is not None:
+        raise SettingsError("--id-offset is for ids in label PNGs, and a model makes the labels: pass --labels")
     load_namer = None
     if fusion is not None:
-        if votes != VoteSettings(overlap=votes.overlap):
+        if votes != VoteSettings(overlap=votes.overlap, void=votes.void):
             raise SettingsError(
                 "--vote, --vote-weight and --min-share say how masklets vote, and --fusion decides: drop one"
             )
         load_namer = _fusion_loader(fusion)
     naming = Naming(
         command="refine",
-        base=lambda device, dtype: load_base(labels, segmenter, label_set, device, dtype, votes),
+        base=lambda device, dtype: load_base(labels, segmenter, label_set, device, dtype, votes, id_offset),
         namer=load_namer,
         settings={
             "fusion": fusion,
             "labels": None if labels is None else str(labels.resolve()),
             "labels_fingerprint": None if labels is None else folder_fingerprint(labels, options.out),
+            "id_offset": id_offset,
             "segmenter": None if labels is not None else segmenter or DEFAULT_SEGMENTER,
         },
         inputs=[path for path in (labels, label_set) if path is not None],
@@ -75,7 +84,13 @@ def refine(
 
 
 def load_base(
-    labels: Path | None, segmenter: str | None, label_set: Path | None, device: str, dtype: str, votes: VoteSettings
+    labels: Path | None,
+    segmenter: str | None,
+    label_set: Path | None,
+    device: str,
+    dtype: str,
+    votes: VoteSettings,
+    id_offset: int | None = None,
 ) -> tuple["BaseLabelSource", dict[str, str]]:
     """Load base labels, stored or of a model, with the hashes of its weights."""
     from ..refiner import stored_label_space
@@ -85,7 +100,7 @@ def load_base(
     if labels is not None:
         if wants_probabilities:
             raise SettingsError("--vote-weight probability needs a model: stored label PNGs hold no probabilities")
-        return StoredLabels(labels, stored_label_space(labels, label_set)), {}
+        return StoredLabels(labels, stored_label_space(labels, label_set), id_offset), {}
     model = load_segmenter(segmenter or DEFAULT_SEGMENTER, device, dtype, want_probabilities=wants_probabilities)
     return ModelLabels(model), {f"{model.location.id}/{name}": sha for name, sha in model.location.sha256().items()}
 

@@ -17,6 +17,7 @@ def stability(
     flow: Literal["dis", "none"] = "dis",
     occlusion_check: bool = True,
     label_set: Path | None = None,
+    id_offset: int | None = None,
     only: Annotated[tuple[str, ...], Parameter(consume_multiple=True, negative="")] = (),
     json_file: Annotated[Path | None, Parameter(name="--json")] = None,
 ) -> int:
@@ -27,7 +28,8 @@ def stability(
     Parameters
     ----------
     labels
-        Run folders (base and refined labels are compared), or folders of label PNGs of the same clips.
+        Run folders (base and refined labels are compared), or folders of label PNGs or panoptic predictions of the same
+        clips.
     frames
         The pictures: video files, folders of pictures, or a data-set root; default: those that a run was made of.
     flow
@@ -36,6 +38,8 @@ def stability(
         Leave out pixels that are hidden in the next frame; finds flow there and back.
     label_set
         Names and ids of label PNGs (label_set.json); default: the one in the folder. A run's labels have its own.
+    id_offset
+        Added to every id in label PNGs: 1 where they count from 0 and the label set from 1, as VSPW's does.
     only
         Look only at these clips.
     json_file
@@ -63,7 +67,9 @@ def stability(
     sets = [
         one
         for folder in labels
-        for one in find_label_sets(folder, run_label_space(folder) or stored_label_space(folder, label_set))
+        for one in find_label_sets(
+            folder, run_label_space(folder) or stored_label_space(folder, label_set), id_offset=id_offset
+        )
     ]
     with counting_bar("frames") as progress:
         found = measure_stability(sets, frames, find_flow_method(flow), occlusion_check, only or None, progress)

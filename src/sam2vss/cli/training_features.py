@@ -60,9 +60,11 @@ class FeatureOptions:
     tokens
         Cells per mask that are kept one by one, for --use-tokens.
     labels
-        Base labels of the training clips: a folder of label PNGs.
+        Base labels of the training clips: a folder of label PNGs or panoptic predictions, as for refine --labels.
     val_labels
         The same of the validation clips, if they lie elsewhere.
+    id_offset
+        Added to every id in these label PNGs: 1 where they count from 0 and the label set from 1, as VSPW's does.
     segmenter
         Base labels by a model: alias, hub id or local folder.
     tracker
@@ -101,6 +103,7 @@ class FeatureOptions:
     tokens: int = 0
     labels: Path | None = None
     val_labels: Path | None = None
+    id_offset: int | None = None
     segmenter: str | None = None
     tracker: str = "sam2"
     val_tracker: str | None = None
@@ -173,7 +176,18 @@ def _check_options(options: FeatureOptions, masklets: MaskletSettings, needs_enc
 
 def _refuse_options_of_making(options: FeatureOptions, masklets: MaskletSettings) -> None:
     """Raise `SettingsError` for options that say how features are made, where all of them are there already."""
-    names = ("label_set", "encoder", "tokens", "labels", "segmenter", "tracker", "sam2", "mode", "image_size")
+    names = (
+        "label_set",
+        "encoder",
+        "tokens",
+        "labels",
+        "id_offset",
+        "segmenter",
+        "tracker",
+        "sam2",
+        "mode",
+        "image_size",
+    )
     given = [name for name in names if getattr(options, name) != getattr(FeatureOptions, name)]
     fields = MaskletSettings.model_fields
     given += [name for name, value in masklets.model_dump().items() if value != fields[name].default]
@@ -265,7 +279,7 @@ def _load_base(
     from .refine import load_base
 
     if options.labels is not None:
-        return StoredLabels(options.labels, base_label_space(options.labels, space)), {}
+        return StoredLabels(options.labels, base_label_space(options.labels, space), options.id_offset), {}
     if options.segmenter is None:
         return None, {}
     return load_base(None, options.segmenter, None, device, dtype, VoteSettings())

@@ -18,6 +18,7 @@ from PIL import Image
 from ..errors import LabelError
 from ..types import WIDE_IGNORE_INDEX
 from .defects import unreadable
+from .panoptic_codes import colors_to_ids
 
 LAYOUTS: Final = (
     "ROOT/<video>/<frame>.png, ROOT/data/<video>/mask/<frame>.png (VSPW), RUN/labels/<video>/<frame>.png, "
@@ -114,6 +115,20 @@ def read_colors(path: Path) -> np.ndarray:
         if image.has_transparency_data and image.convert("RGBA").getchannel("A").getextrema() != (255, 255):
             raise LabelError(f"{path} has transparent pixels, expected a plain colour for every class")
         return np.array(image.convert("RGB"))
+
+
+def read_segment_ids(path: Path) -> np.ndarray:
+    """Read the segment ids of a panoptic picture, uint32 (H, W).
+
+    They are R + 256 G + 65536 B of a colour picture, and the numbers of all others; palette images give their indices,
+    never their colours.
+
+    Raises:
+        LabelError: If the file cannot be read, or is transparent somewhere.
+    """
+    with _opened(path) as image:
+        mode = image.mode
+    return colors_to_ids(read_colors(path)) if mode in ("RGB", "RGBA") else read_ids(path).astype(np.uint32)
 
 
 @contextmanager

@@ -1,12 +1,13 @@
 """Label sets that the package knows by name, and those in files: `--label-set vspw | vipseg | FILE`."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Final
 
-from ..errors import LabelError
-from ..types import LabelSpace
+from ..errors import LabelError, SettingsError
+from ..types import WIDE_IGNORE_INDEX, LabelSpace
 
 LABEL_SET_FILE: Final = "label_set.json"
 _FOLDER: Final = Path(__file__).parent / "label_sets"
@@ -38,6 +39,21 @@ def find_label_space(name_or_path: str | Path) -> LabelSpace:
             f"built-in sets {', '.join(BUILT_IN)}"
         )
     return LabelSpace.from_json(path)
+
+
+def shift_ids(label_space: LabelSpace, offset: int) -> LabelSpace:
+    """Return the label set of files in which every class has its id less `offset`; void ids stay unless taken.
+
+    Raises:
+        SettingsError: If an id would leave 0..65535.
+    """
+    raw_ids = tuple(raw_id - offset for raw_id in label_space.raw_ids)
+    if min(raw_ids) < 0 or max(raw_ids) > WIDE_IGNORE_INDEX:
+        raise SettingsError(
+            f"--id-offset {offset} means stored ids {min(raw_ids)}..{max(raw_ids)}, expected 0..{WIDE_IGNORE_INDEX}"
+        )
+    void = tuple(raw_id for raw_id in label_space.raw_void if raw_id not in raw_ids)
+    return replace(label_space, raw_ids=raw_ids, raw_void=void)
 
 
 @lru_cache

@@ -17,12 +17,11 @@ from PIL import Image
 from ..errors import LabelError, ShapeError
 from ..files import atomic_write_bytes, atomic_write_json
 from ..types import WIDE_IGNORE_INDEX, LabelSpace
-from .folders import find_label_folders, natural_key, read_colors, read_ids
+from .folders import find_label_folders, natural_key, read_ids, read_segment_ids
 from .label_sets import LABEL_SET_FILE, find_label_space
 from .panoptic_codes import (
     FrameSegments,
     PanopticMap,
-    colors_to_ids,
     decode_segments,
     decode_vipseg,
     encode_segments,
@@ -71,15 +70,15 @@ class PanopticFolders:
         path = self.frames[video][frame]
         if self.listed is None:
             return decode_vipseg(read_ids(path), self.label_space, str(path))
-        colors = read_colors(path)
+        ids = read_segment_ids(path)
         expected = self.listed.sizes.get(video, {}).get(frame)
-        if expected is not None and colors.shape[:2] != expected:
+        if expected is not None and ids.shape != expected:
             raise ShapeError(
-                f"{path} is {colors.shape[0]} x {colors.shape[1]} (height x width), but {self.listed.path} says "
+                f"{path} is {ids.shape[0]} x {ids.shape[1]} (height x width), but {self.listed.path} says "
                 f"{expected[0]} x {expected[1]}: write both again"
             )
         segments = self.listed.frames[video][frame]
-        return decode_segments(colors_to_ids(colors), segments, self.label_space, str(path), self.has_crowds)
+        return decode_segments(ids, segments, self.label_space, str(path), self.has_crowds)
 
     def only(self, videos: Mapping[str, object] | tuple[str, ...]) -> "PanopticFolders":
         """Return the same with the named videos alone, in their order."""

@@ -157,7 +157,7 @@ def _read_frames(annotations: Any) -> dict[str, dict[str, FrameSegments]]:
 def _segments(entries: Any, where: str) -> FrameSegments:
     listed: dict[int, tuple[int, bool]] = {}
     for entry in entries:
-        segment_id, category = _integer(entry["id"]), _integer(entry["category_id"])
+        segment_id, category = _integer(entry["id"], where), _integer(entry["category_id"], where)
         found = (category, _flag(entry.get("iscrowd", 0)))
         if not 1 <= segment_id <= MAX_SEGMENT_ID:
             raise LabelError(f"{where} lists segment {segment_id}, expected 1..{MAX_SEGMENT_ID} (0 is void)")
@@ -222,7 +222,7 @@ def _flag(value: Any) -> bool:
     return bool(value)
 
 
-def _integer(value: Any) -> int:
+def _integer(value: Any, where: str = "") -> int:
     if not isinstance(value, int) or isinstance(value, bool):
-        raise TypeError(f"found {value!r}, expected an integer")
+        raise TypeError(f"found {value!r}, expected an integer{' in ' * bool(where)}{where}")
     return value

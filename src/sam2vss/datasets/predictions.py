@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
-from typing import Final, Literal, get_args
+from typing import TYPE_CHECKING, Final, Literal, get_args
 
 import numpy as np
 
@@ -15,6 +15,9 @@ from ..errors import LabelError, SettingsError, ShapeError
 from ..types import WIDE_IGNORE_INDEX, LabelSpace
 from .folders import read_colors, read_ids
 from .truth import look_up
+
+if TYPE_CHECKING:
+    from .label_maps import LabelMaps
 
 Missing = Literal["error", "void"]
 MAX_NAMES: Final = 5  # how many offenders a message lists
@@ -79,6 +82,7 @@ class PredictionReader:
         stored: The predictions' own. Classes are matched by name where it knows all names of the truth's, else by
             position.
         form: How they are stored.
+        maps: Reads them where they are panoptic; its classes are `stored`.
 
     Attributes:
         keeps_order: Whether stored ids are the truth's train ids plus a constant.
@@ -87,12 +91,17 @@ class PredictionReader:
         LabelError: If the two label sets do not fit.
     """
 
-    def __init__(self, label_space: LabelSpace, stored: LabelSpace, form: PredictionForm) -> None:
+    def __init__(
+        self, label_space: LabelSpace, stored: LabelSpace, form: PredictionForm, maps: "LabelMaps | None" = None
+    ) -> None:
         self._form = form
+        self._maps = maps
         self._stored = stored
         self._label_space = label_space
-        train_ids = _train_ids(label_space, stored)
+        train_ids = match_classes(label_space, stored)
         self._colors = _ColorTable(stored, train_ids, label_space) if form.colors else None
+        self._classes = np.full(stored.ignore_index + 1, label_space.ignore_index, label_space.dtype)
+        self._classes[: stored.num_classes] = train_ids
         offset = form.id_offset or 0
         stored_ids = np.asarray(stored.raw_ids) - offset
         is_storable = (stored_ids >= 0) & (stored_ids <= WIDE_IGNORE_INDEX)
@@ -160,6 +169,8 @@ class PredictionReader:
         return notes
 
     def _read_ids(self, path: Path) -> np.ndarray:
+        if self._maps is not None:
+            return look_up(self._classes, self._maps.read(path))
         raw = read_ids(path)
         labels = look_up(self._table, raw)
         is_unlabelled = labels == self._label_space.ignore_index
@@ -266,8 +277,14 @@ def size_text(size: tuple[int, int]) -> str:
     return f"{size[1]} x {size[0]} pixels"
 
 
-def _train_ids(label_space: LabelSpace, stored: LabelSpace) -> np.ndarray:
-    """Return the truth's train id of every class of the predictions, or the ignore index."""
+def match_classes(label_space: LabelSpace, stored: LabelSpace) -> np.ndarray:
+    """Return the train id in `label_space` of every class of `stored`, or the ignore index.
+
+    Classes are matched by name where `stored` knows all names of `label_space`, else by position.
+
+    Raises:
+        LabelError: If neither is possible.
+    """
     if is_matched_by_name(label_space, stored):
         train_ids = {name: i for i, name in enumerate(label_space.names)}
         return np.array([train_ids.get(name, label_space.ignore_index) for name in stored.names])

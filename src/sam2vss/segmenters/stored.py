@@ -1,7 +1,7 @@
 """Base labels `S_t` that lie in files: one label PNG per frame, written by any model or by hand.
 
 Finds the maps of a clip, decides once how maps and frames belong together, and refuses what does not fit before a run
-starts. Reading a single map is left to `images.py`.
+starts. What a single map means, class ids or panoptic segments, is left to `datasets/label_maps.py`.
 """
 
 from collections.abc import Sequence
@@ -12,8 +12,9 @@ from typing import Literal
 
 import numpy as np
 
+from ..datasets.label_maps import open_label_maps
 from ..errors import LabelError, ShapeError
-from ..images import image_size, read_label_map
+from ..images import image_size
 from ..media import natural_key
 from ..types import BaseLabels, Frame, LabelSpace
 
@@ -48,18 +49,26 @@ class StoredLabels:
     """Label PNGs as base labels of whole clips.
 
     Layouts, the first one that holds PNGs counts: `DIR/<clip>/<frame>.png`, `DIR/data/<clip>/mask/<frame>.png` (VSPW),
-    and `DIR/<frame>.png` for a single clip. Pixels hold raw ids of the label set.
+    and `DIR/<frame>.png` for a single clip. Pixels hold raw ids of the label set, or the folder has one of the panoptic
+    forms of `find_label_form`, whose classes are taken and whose instances are not.
 
     Maps belong to the frames of the same name. When no name matches (always so for videos, whose frames have none) and
     there are as many maps as frames, they belong to the frames in natural order (map2 before map10); `check` returns
     which of the two it was, so that a run can record it.
     """
 
-    def __init__(self, folder: Path, label_space: LabelSpace) -> None:
+    def __init__(self, folder: Path, label_space: LabelSpace, id_offset: int | None = None) -> None:
         """Point at a folder of label maps.
 
+        Args:
+            folder: The folder.
+            label_space: Classes of the labels; see `open_label_maps`.
+            id_offset: Added to every stored id; 1 for ids from 0 on where the label set counts from 1 (VSPW). None:
+                nothing is known, and ids that look shifted are refused.
+
         Raises:
-            LabelError: If it is no folder.
+            LabelError: If it is no folder, its form is unknown, or its ids look shifted.
+            SettingsError: If `id_offset` leaves no ids.
         """
         self.folder = Path(folder)
         self.label_space = label_space
@@ -68,6 +77,7 @@ class StoredLabels:
         if not self.folder.is_dir():
             found = "is a file" if self.folder.exists() else "does not exist"
             raise LabelError(f"{self.folder} {found}, expected a folder of label PNGs")
+        self._maps = open_label_maps(self.folder, label_space, id_offset)
 
     def check(
         self,
@@ -103,7 +113,7 @@ class StoredLabels:
                     f"{file} is {found[0]} x {found[1]} (height x width), but {other} is {size[0]} x {size[1]}: "
                     "label maps must have the size of the frames"
                 )
-        read_label_map(files[0], self.label_space, size)
+        self._maps.read(files[0], size)
         self._clips[clip_name] = _ClipMaps(files, matched_by)
         return matched_by
 
@@ -127,7 +137,7 @@ class StoredLabels:
             named = {frame.name for frame in frames} <= {file.stem for file in files}
             self._clips[clip_name] = _ClipMaps(files, "name" if named else "order")
         clip = self._clips[clip_name]
-        maps = [read_label_map(clip.file_of(frame), self.label_space, frame.image.shape[:2]) for frame in frames]
+        maps = [self._maps.read(clip.file_of(frame), frame.image.shape[:2]) for frame in frames]
         return BaseLabels(np.stack(maps))
 
     def finish(self, clip_name: str, num_frames: int) -> None:
@@ -137,25 +147,26 @@ class StoredLabels:
             raise LabelError(_wrong_count(clip_name, clip.files, num_frames))
 
     def _find(self, clip_name: str) -> tuple[Path, ...]:
-        if not clip_name or Path(clip_name).is_absolute() or ".." in Path(clip_name).parts:
-            raise LabelError(f"{clip_name!r} is no name of a clip: it would lead out of {self.folder}")
-        places = (self.folder / clip_name, self.folder / "data" / clip_name / "mask", self.folder)
+        folder = self._maps.form.folder
+        if not clip_name or Path(clip_name).is_absolute() or ".." in Path(clip_name).parts or "\0" in clip_name:
+            raise LabelError(f"{clip_name!r} is no name of a clip: it would lead out of {folder}")
+        places = (folder / clip_name, folder / "data" / clip_name / "mask", folder)
         for place in places:
             files = _pngs(place)
             if not files:
                 continue
-            if place == self.folder:
+            if place == folder:
                 self._flat_clip = self._flat_clip or clip_name
                 if self._flat_clip != clip_name:
                     raise LabelError(
-                        f"the label maps of clip {clip_name} are missing: {self.folder} holds PNGs of one clip "
+                        f"the label maps of clip {clip_name} are missing: {folder} holds PNGs of one clip "
                         f"({self._flat_clip}); expected {places[0]}/*.png"
                     )
             return files
-        others = sorted((entry.name for entry in self.folder.iterdir() if entry.is_dir()), key=natural_key)
+        others = sorted((entry.name for entry in folder.iterdir() if entry.is_dir()), key=natural_key)
         raise LabelError(
             f"clip {clip_name} has no label maps: found no PNG in {', '.join(map(str, places))}. "
-            f"{self.folder} holds the folders {', '.join(others[:8]) or '(none)'}{' ...' * (len(others) > 8)}; "
+            f"{folder} holds the folders {', '.join(others[:8]) or '(none)'}{' ...' * (len(others) > 8)}; "
             "name one like the clip"
         )
 

@@ -79,7 +79,7 @@ def measure_stability(
     sets = line_up(sets, only)
     clips = {} if flow is None else find_frames(sets, frames)
     warnings = _notes_on_short_clips(sets[0].files)
-    readers = [LabelReader(one.label_space) for one in sets]
+    readers = [LabelReader(one.label_space, one.maps) for one in sets]
     counters = [StabilityMetrics(one.label_space.num_classes, flow.name if flow else "") for one in sets]
     twins = _first_twins(sets)
     done, total = 0, sum(len(names) for names in sets[0].files.values())

@@ -8,6 +8,9 @@ from pathlib import Path
 import numpy as np
 
 from ..datasets.folders import LabelFolders, find_label_folders, read_ids
+from ..datasets.id_checks import check_id_start
+from ..datasets.label_maps import LabelMaps, open_panoptic_maps, step_into
+from ..datasets.label_sets import shift_ids
 from ..errors import LabelError, MissingPredictionsError, SettingsError
 from ..types import WIDE_IGNORE_INDEX, LabelSpace
 
@@ -26,6 +29,7 @@ class LabelSet:
         run: Run folder they belong to, None for others.
         is_refined: Whether they are a run's refined labels.
         own_names: Names that clips have in their own place, where `line_up` gave them another one.
+        maps: Reads the files where they are panoptic.
     """
 
     name: str
@@ -34,19 +38,24 @@ class LabelSet:
     run: Path | None = None
     is_refined: bool = False
     own_names: Mapping[str, str] = field(default_factory=dict, repr=False)
+    maps: LabelMaps | None = field(default=None, repr=False)
 
     def own_name(self, clip: str) -> str:
         """Return the name of a clip in the run or folder of this set."""
         return self.own_names.get(clip, clip)
 
 
-def find_label_sets(folder: Path, label_space: LabelSpace, name: str | None = None) -> list[LabelSet]:
+def find_label_sets(
+    folder: Path, label_space: LabelSpace, name: str | None = None, id_offset: int | None = None
+) -> list[LabelSet]:
     """Find the sets in a folder: base and refined labels of a run, or one set of label PNGs.
 
     Args:
-        folder: A run folder, or any layout of `find_label_folders`, a run's `base` or `labels` among them.
+        folder: A run folder, or any layout of `find_label_folders`, a run's `base` or `labels` among them, or panoptic
+            predictions (`find_label_form`).
         label_space: What the numbers mean.
         name: Name of the set; default: the folder's, with the part after it for a run.
+        id_offset: Added to every id that is not a run's; None: ids that look shifted are refused.
 
     Raises:
         LabelError: If the folder holds no labels.
@@ -58,7 +67,13 @@ def find_label_sets(folder: Path, label_space: LabelSpace, name: str | None = No
         return [_part_of_run(folder, part, label_space, name or place.name) for part in parts]
     if place.name in RUN_PARTS and (place.parent / "run.json").is_file():
         return [_part_of_run(place.parent, place.name, label_space, name or place.parent.name)]
-    return [LabelSet(name or place.name, find_label_folders(folder), label_space)]
+    folder = step_into(folder)
+    maps = open_panoptic_maps(folder, label_space, id_offset)
+    if maps is not None:
+        return [LabelSet(name or place.name, find_label_folders(maps.form.folder), label_space, maps=maps)]
+    if id_offset is None:
+        check_id_start(folder, label_space)
+    return [LabelSet(name or place.name, find_label_folders(folder), shift_ids(label_space, id_offset or 0))]
 
 
 def _part_of_run(run: Path, part: str, label_space: LabelSpace, name: str) -> LabelSet:
@@ -156,8 +171,9 @@ def _distinct(names: Sequence[str]) -> list[str]:
 class LabelReader:
     """Reads the label maps of a set as train ids and remembers ids that are not in its label set."""
 
-    def __init__(self, label_space: LabelSpace) -> None:
+    def __init__(self, label_space: LabelSpace, maps: LabelMaps | None = None) -> None:
         self._space = label_space
+        self._maps = maps
         self._table = np.full(WIDE_IGNORE_INDEX + 1, label_space.ignore_index, label_space.dtype)
         self._table[list(label_space.raw_ids)] = np.arange(label_space.num_classes)
         self._strangers: dict[int, Path] = {}
@@ -168,6 +184,8 @@ class LabelReader:
         Raises:
             LabelError: If the file cannot be read or holds no numbers.
         """
+        if self._maps is not None:
+            return self._maps.read(path)
         raw = read_ids(path)
         labels: np.ndarray = self._table[raw]
         is_unlabelled = labels == self._space.ignore_index

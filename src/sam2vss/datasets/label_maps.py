@@ -1,0 +1,359 @@
+"""Label maps of any form as semantic maps: what a folder holds, and how a file of it becomes train ids.
+
+Base labels and predictions come as class ids, or as panoptic maps in one of three forms. `find_label_form` says which;
+`open_label_maps` gives one reader for all of them. Panoptic ids are numbers that a list or a code explains; colours are
+never decoded into classes.
+"""
+
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Final, Literal, Protocol
+
+import numpy as np
+from PIL import Image
+
+from ..errors import LabelError, ShapeError
+from ..images import read_label_map
+from ..types import IGNORE_INDEX, LabelSpace
+from .deva import DevaMaps, has_segment_list
+from .folders import find_label_folders, read_colors, read_ids, subfolders
+from .id_checks import check_id_start
+from .label_sets import find_label_space, shift_ids
+from .panoptic_codes import decode_vipseg, find_things
+from .panoptic_folders import (
+    PREDICTION_FILE,
+    PREDICTION_FOLDER,
+    TRUTH_PATTERN,
+    PanopticFolders,
+    open_panoptic,
+    positions,
+)
+from .panoptic_json import read_panoptic_json
+from .predictions import is_matched_by_name, match_classes
+from .truth import look_up
+from .vipseg import CODE_FOLDER, SEGMENT_FOLDER, find_vipseg
+
+Form = Literal["class ids", "pred.json", "segment lists", "panoptic codes"]
+FORMS: Final[Mapping[Form, str]] = {
+    "pred.json": f"{PREDICTION_FILE} beside {PREDICTION_FOLDER}/<video>/<frame>.png (DVIS, DVIS++, CAVIS, VidEoMT)",
+    "segment lists": "<video>/<frame>.json, a list of segments, beside <video>/<frame>.png (DEVA)",
+    "panoptic codes": f"{CODE_FOLDER}/<video>/<frame>.png or 16-bit <video>/<frame>.png in VIPSeg's panoptic code",
+    "class ids": "grey or palette <video>/<frame>.png, pixel = class id (CFFM, MRCFA, TV3S, VSPW_baseline, mmseg)",
+}
+RESULT_FOLDERS: Final = ("result_submission", "inference")  # where CFFM, MRCFA, TV3S and DVIS, VidEoMT write
+_RUN_PARTS: Final = ("labels", "base", "truth")
+_WIDE_MODES: Final = ("I", "I;16", "I;16B")
+
+
+@dataclass(frozen=True)
+class LabelForm:
+    """What a folder holds.
+
+    Attributes:
+        name: The form.
+        folder: Where the pictures lie, in one of the layouts of `find_label_folders`.
+        listing: The file that lists the segments; None for all forms but "pred.json".
+    """
+
+    name: Form
+    folder: Path
+    listing: Path | None = None
+
+    @property
+    def is_panoptic(self) -> bool:
+        return self.name != "class ids"
+
+
+class _Decoder(Protocol):
+    """Reads a picture as train ids of the label set that it was made with."""
+
+    def read_semantic(self, path: Path) -> np.ndarray: ...
+
+
+@dataclass(frozen=True, eq=False)
+class LabelMaps:
+    """Label maps of one form.
+
+    Attributes:
+        form: What the folder holds.
+        label_space: The classes that `read` speaks of.
+    """
+
+    form: LabelForm
+    label_space: LabelSpace
+    _ids: LabelSpace = field(repr=False)  # what class ids mean
+    _decoder: _Decoder | None = field(default=None, repr=False)  # of panoptic maps
+    _table: np.ndarray | None = field(default=None, repr=False)  # its train ids -> those of `label_space`
+
+    def read(self, path: Path, size: tuple[int, int] | None = None) -> np.ndarray:
+        """Read a file below `form.folder` as train ids or the ignore index, uint8 or uint16 (H, W).
+
+        Args:
+            path: The file.
+            size: (H, W) that the map must have, if given.
+
+        Raises:
+            LabelError: If it holds what the label set or its list does not explain, or is broken.
+            MediaError: If a map of class ids is broken.
+            ShapeError: If it does not have `size`.
+        """
+        if self._decoder is None:
+            return read_label_map(path, self._ids, size)
+        labels = self._decoder.read_semantic(path)
+        if size is not None and labels.shape != size:
+            raise ShapeError(
+                f"{path} is {labels.shape[0]} x {labels.shape[1]} (height x width), but its frame is {size[0]} x "
+                f"{size[1]}"
+            )
+        return labels if self._table is None else look_up(self._table, labels)
+
+
+def find_label_form(folder: Path, label_space: LabelSpace | None = None) -> LabelForm:
+    """Recognise what a folder of label maps holds.
+
+    The first of these that fits counts, whatever else lies beside it:
+
+    1. a run of ours, or its `labels`, `base` or `truth`: class ids;
+    2. `pred.json`, in the folder or beside it where it is called `pan_pred`;
+    3. VIPSeg: `panomasks` in panoptic codes, else one `panoptic_gt_*.json` beside `panomasksRGB`;
+    4. a JSON list of the name of a picture beside it: DEVA's lists of segments;
+    5. 16-bit grey pictures under a label set with ids 1..255 that knows things from stuff: panoptic codes;
+    6. grey and palette pictures: class ids.
+
+    Where the folder holds nothing but a `result_submission` or `inference`, what lies in there counts.
+
+    Args:
+        folder: The folder.
+        label_space: What class ids would mean.
+
+    Raises:
+        LabelError: If its pictures are in colour and nothing says what they mean.
+    """
+    folder = step_into(Path(folder))
+    place = folder.resolve()
+    if any((run / "run.json").is_file() for run in (place, *([place.parent] if place.name in _RUN_PARTS else []))):
+        return LabelForm("class ids", folder)
+    for listing in (folder / PREDICTION_FILE, folder.parent / PREDICTION_FILE):
+        if listing.is_file() and (listing.parent == folder or folder.name == PREDICTION_FOLDER):
+            return LabelForm("pred.json", listing.parent / PREDICTION_FOLDER, listing)
+    vipseg = find_vipseg(folder)
+    if vipseg is not None:
+        return LabelForm("panoptic codes", vipseg.root / CODE_FOLDER)
+    listings = sorted(folder.glob(TRUTH_PATTERN))
+    if len(listings) == 1 and (folder / SEGMENT_FOLDER).is_dir():
+        return LabelForm("pred.json", folder / SEGMENT_FOLDER, listings[0])
+    pictures = _first_video(folder)
+    if any(has_segment_list(path) for path in pictures):
+        return LabelForm("segment lists", folder)
+    mode = _mode(pictures[0]) if pictures else ""
+    if mode in _WIDE_MODES and label_space is not None and _has_codes(label_space):
+        return LabelForm("panoptic codes", folder)
+    if mode in ("RGB", "RGBA") and not _is_grey(pictures[0]):
+        raise LabelError(
+            f"{pictures[0]} has mode {mode}: its colours cannot be decoded into classes, and no list of segments says "
+            f"what they mean. Known forms: {'; '.join(FORMS.values())}"
+        )
+    return LabelForm("class ids", folder)
+
+
+def find_own_label_space(folder: Path) -> LabelSpace | None:
+    """Return the classes that panoptic label maps bring along: those of a JSON, or VIPSeg's; None if there are none.
+
+    Raises:
+        LabelError: If the JSON cannot be read.
+    """
+    form = find_label_form(folder)
+    if form.listing is not None:
+        space = read_panoptic_json(form.listing).label_space
+        return None if space is None else _for_files(space)
+    return find_label_space("vipseg") if form.folder.name == CODE_FOLDER else None
+
+
+def open_label_maps(folder: Path, label_space: LabelSpace, id_offset: int | None = None) -> LabelMaps:
+    """Recognise the form of label maps, and read what explains them; no picture is decoded but a sample of class ids.
+
+    Args:
+        folder: One of the forms of `find_label_form`.
+        label_space: Classes of the labels. Categories of a panoptic JSON are its classes by position, 0..C-1, unless
+            the JSON names them; panoptic codes and class ids hold its raw ids.
+        id_offset: Added to every stored class id or category before it is looked up; None: ids that seem to start at
+            another number than the label set's are refused.
+
+    Raises:
+        LabelError: If the form is unknown, lists and pictures do not fit together, or ids seem shifted.
+        SettingsError: If `id_offset` leaves no ids.
+    """
+    form = find_label_form(folder, label_space)
+    offset = id_offset or 0
+    if form.name == "class ids":
+        if id_offset is None:
+            check_id_start(form.folder, label_space)
+        return LabelMaps(form, label_space, shift_ids(label_space, offset))
+    if form.name == "panoptic codes":
+        _check_codes(form, label_space, offset)
+        return LabelMaps(form, label_space, label_space, _Codes(label_space))
+    if offset > 0:
+        raise LabelError(
+            f"categories of panoptic predictions, as {form.folder} holds them, are classes by position from 0 on, so "
+            f"--id-offset {offset} cannot be right: drop it"
+        )
+    categories = shift_ids(positions(label_space), offset)
+    if form.listing is None:
+        return LabelMaps(form, label_space, categories, DevaMaps(form.folder, categories))
+    return _open_listed(form, form.listing, label_space, categories, offset)
+
+
+def _open_listed(
+    form: LabelForm, listing: Path, label_space: LabelSpace, categories: LabelSpace, offset: int
+) -> LabelMaps:
+    panoptic = open_panoptic(listing, label_space, categories, has_crowds=False)
+    own = panoptic.label_space
+    if own is categories:
+        _check_categories(listing, panoptic, categories)
+    elif offset:
+        raise LabelError(f"{listing} names its categories itself, so --id-offset would do nothing: drop it")
+    elif own.num_classes != label_space.num_classes and not is_matched_by_name(label_space, own):
+        raise LabelError(
+            f"{listing} names {own.num_classes} categories, and label set {label_space.name or 'in use'} has "
+            f"{label_space.num_classes} classes, not all of them among those: pass the label set of the predictions"
+        )
+    table = np.full(own.ignore_index + 1, label_space.ignore_index, label_space.dtype)
+    table[: own.num_classes] = match_classes(label_space, own)
+    pictures = next(
+        (path.parent.parent for frames in panoptic.frames.values() for path in frames.values()), form.folder
+    )
+    return LabelMaps(replace(form, folder=pictures), label_space, own, _Segments(panoptic, listing), table)
+
+
+def step_into(folder: Path) -> Path:
+    """Return the one result folder that a model's output folder holds, else the folder itself."""
+    if (folder / PREDICTION_FILE).is_file():
+        return folder
+    inside = [folder / name for name in RESULT_FOLDERS if (folder / name).is_dir()]
+    others = [entry for entry in subfolders(folder) if entry not in inside] if inside else []
+    return inside[0] if len(inside) == 1 and not others else folder
+
+
+def _first_video(folder: Path) -> list[Path]:
+    """Return the pictures of the first video that has any; none where the layout is unknown, which others report."""
+    with suppress(LabelError, OSError):
+        return next((list(frames.values()) for frames in find_label_folders(folder).values() if frames), [])
+    return []
+
+
+def _mode(path: Path) -> str:
+    """Return Pillow's mode of a picture, "" where it cannot be read, which others report with its name."""
+    try:
+        with Image.open(path) as image:
+            return image.mode
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
+        return ""
+
+
+def _is_grey(path: Path) -> bool:
+    """Tell whether all channels of a colour picture are equal, as some writers store class ids."""
+    colors = read_colors(path)
+    return bool((colors[..., :1] == colors).all())
+
+
+def _has_codes(label_space: LabelSpace) -> bool:
+    """Tell whether VIPSeg's code can be read with a label set: ids 1..255, void 0, things and stuff known."""
+    is_known = all(kind in ("thing", "stuff") for kind in label_space.kinds)
+    return is_known and min(label_space.raw_ids) >= 1 and max(label_space.raw_ids) <= IGNORE_INDEX
+
+
+def _check_codes(form: LabelForm, label_space: LabelSpace, offset: int) -> None:
+    if not _has_codes(label_space):
+        raise LabelError(
+            f"{form.folder} holds VIPSeg's panoptic codes, and label set {label_space.name or 'in use'} has ids "
+            f"{min(label_space.raw_ids)}..{max(label_space.raw_ids)}, or does not say which classes are things: pass "
+            "--label-set vipseg"
+        )
+    if offset:
+        raise LabelError(f"{form.folder} holds VIPSeg's panoptic codes, which --id-offset cannot shift: drop it")
+
+
+def _check_categories(listing: Path, panoptic: PanopticFolders, categories: LabelSpace) -> None:
+    """Refuse categories that are not in the label set, before a picture is decoded."""
+    assert panoptic.listed is not None
+    low, high = min(categories.raw_ids), max(categories.raw_ids)
+    frames = ((f"{v}/{f}", found) for v, stems in panoptic.listed.frames.items() for f, found in stems.items())
+    for name, segments in frames:
+        is_outside = (segments.categories < low) | (segments.categories > high)
+        if is_outside.any():
+            category = int(segments.categories[is_outside][0])
+            raise LabelError(
+                f"{listing}: segment {int(segments.ids[is_outside][0])} of {name} has category {category}, expected "
+                f"{low}..{high}, the classes of label set {categories.name or 'in use'} by position. Pass the right "
+                "--label-set, or --id-offset=-1 where categories count from 1"
+            )
+
+
+def _for_files(space: LabelSpace) -> LabelSpace:
+    """Return the categories of a JSON with void as 255, so that label maps of 8 bits can be written, where it fits."""
+    return replace(space, raw_void=(IGNORE_INDEX,)) if max(space.raw_ids) < IGNORE_INDEX else space
+
+
+def open_panoptic_maps(
+    folder: Path, label_space: LabelSpace | None, id_offset: int | None = None, default_space: LabelSpace | None = None
+) -> LabelMaps | None:
+    """Open a folder as `open_label_maps` does if it is panoptic, else return None: class ids have readers of their own.
+
+    Args:
+        folder: The folder.
+        label_space: Its classes; None: those that it brings along, else `default_space`.
+        id_offset: Added to every category.
+        default_space: Classes of a folder that brings none along.
+
+    Raises:
+        LabelError: If it is panoptic and cannot be read, or nobody says what its classes are.
+    """
+    try:
+        form = find_label_form(folder, label_space or default_space)
+    except LabelError:
+        return None  # pictures in colours, which some readers know what to do with
+    if not form.is_panoptic:
+        return None
+    space = label_space or find_own_label_space(folder) or default_space
+    if space is None:
+        raise LabelError(f"nothing says what the categories in {folder} mean: pass a label set")
+    return open_label_maps(folder, space, id_offset)
+
+
+@dataclass(frozen=True, eq=False)
+class _Codes:
+    """Pictures in VIPSeg's panoptic code."""
+
+    label_space: LabelSpace
+
+    def read_semantic(self, path: Path) -> np.ndarray:
+        frame = decode_vipseg(read_ids(path), self.label_space, str(path))
+        is_stuff = np.zeros(self.label_space.ignore_index + 1, bool)
+        is_stuff[: self.label_space.num_classes] = [not is_thing for is_thing in find_things(self.label_space)]
+        is_wrong = (frame.instance > 0) & np.take(is_stuff, frame.semantic)
+        if is_wrong.any():
+            name = self.label_space.names[int(frame.semantic[is_wrong][0])]
+            raise LabelError(
+                f"{path} holds instance {int(frame.instance[is_wrong][0]) - 1} of the stuff class {name!r}, which no "
+                "panoptic code has: if its numbers are class ids, save them as 8-bit PNG"
+            )
+        return frame.semantic
+
+
+@dataclass(frozen=True, eq=False)
+class _Segments:
+    """Pictures of segment ids that one JSON explains."""
+
+    panoptic: PanopticFolders
+    listing: Path
+
+    def read_semantic(self, path: Path) -> np.ndarray:
+        video, frame = path.parent.name, path.stem
+        if frame not in self.panoptic.frames.get(video, {}):
+            raise LabelError(
+                f"{self.listing} does not list {video}/{frame}, and {path} is there: picture and JSON must be written "
+                "together"
+            )
+        return self.panoptic.read(video, frame).semantic

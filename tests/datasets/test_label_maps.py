@@ -1,0 +1,272 @@
+"""Which form a folder of label maps has, and that every form gives the same classes."""
+
+import json
+import pickle
+import shutil
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from panoptic_files import SPACE, VOID, write_deva, write_dvis, write_ids
+from sam2vss.datasets.label_maps import find_label_form, find_own_label_space, open_label_maps, open_panoptic_maps
+from sam2vss.datasets.label_sets import find_label_space
+from sam2vss.datasets.panoptic_codes import PanopticMap
+from sam2vss.datasets.panoptic_folders import PanopticWriter, write_codes
+from sam2vss.errors import LabelError, ShapeError
+from sam2vss.types import LabelSpace
+
+LABELS = np.array([[0, 1, 1, VOID], [0, 2, 1, VOID]], np.uint8)
+PANOPTIC = PanopticMap(LABELS, np.array([[0, 1, 2, 0], [0, 1, 2, 0]], np.int32))
+Write = Callable[[Path], object]
+
+
+def with_our_writer(root: Path) -> None:
+    writer = PanopticWriter(root, SPACE)
+    writer.write("v", "f", PANOPTIC)
+    writer.finish()
+
+
+def as_vipseg(root: Path) -> None:
+    write_codes(root / "panomasks" / "v" / "f.png", PANOPTIC, SPACE)
+
+
+def as_codes(root: Path) -> None:
+    write_codes(root / "v" / "f.png", PANOPTIC, SPACE)
+
+
+def as_truth(root: Path) -> None:
+    writer = PanopticWriter(root, SPACE, "x")
+    writer.write("v", "f", PANOPTIC)
+    writer.finish()
+
+
+def raw(labels: np.ndarray) -> np.ndarray:
+    return np.where(labels == VOID, 0, labels + 1)
+
+
+WRITERS: dict[str, tuple[str, Write]] = {
+    "DVIS": ("pred.json", lambda root: write_dvis(root, {"v": {"f": LABELS}})),
+    "DEVA's pan_pred in P": ("pred.json", lambda root: write_dvis(root, {"v": {"f": LABELS}}, "P")),
+    "pan_pred in L": ("pred.json", lambda root: write_dvis(root, {"v": {"f": LABELS}}, "L")),
+    "pan_pred in 16 bits": ("pred.json", lambda root: write_dvis(root, {"v": {"f": LABELS}}, "I;16")),
+    "our writer": ("pred.json", with_our_writer),
+    "truth in the COCO form": ("pred.json", as_truth),
+    "DEVA's detections": ("segment lists", lambda root: write_deva(root / "v", {"f": LABELS})),
+    "VIPSeg": ("panoptic codes", as_vipseg),
+    "codes without panomasks": ("panoptic codes", as_codes),
+    "class ids": ("class ids", lambda root: write_ids(root / "v", {"f": raw(LABELS)}, "L")),
+    "class ids in 16 bits": ("panoptic codes", lambda root: write_ids(root / "v", {"f": raw(LABELS)}, "I;16")),
+}
+
+
+@pytest.mark.parametrize("name", WRITERS)
+def test_every_form_is_recognised_and_gives_the_same_classes(tmp_path: Path, name: str):
+    form, write = WRITERS[name]
+    write(tmp_path)
+    maps = open_label_maps(tmp_path, SPACE)
+    assert maps.form.name == form
+    path = maps.form.folder / "v" / "f.png"
+    assert maps.read(path).tolist() == LABELS.tolist()
+    assert maps.read(path, (2, 4)).dtype == np.uint8
+    assert pickle.loads(pickle.dumps(maps)).read(path).tolist() == LABELS.tolist()  # as for worker processes
+    with pytest.raises(ShapeError, match=r"f\.png is 2 x 4 \(height x width\), but its frame is 4 x 2"):
+        maps.read(path, (4, 2))
+
+
+def test_colours_are_never_decoded(tmp_path: Path):
+    # two pictures with other palettes, and one whose colours are those of other classes
+    for number, palette in enumerate((bytes(768), bytes(range(256)) * 3)):
+        root = write_dvis(tmp_path / str(number), {"v": {"f": LABELS}}, "P")
+        image = Image.open(root / "pan_pred/v/f.png")
+        image.putpalette(palette)
+        image.save(root / "pan_pred/v/f.png")
+        assert open_label_maps(root, SPACE).read(root / "pan_pred/v/f.png").tolist() == LABELS.tolist()
+
+
+# --- the rule --------------------------------------------------------------------------------------------------------
+
+
+def test_pred_json_wins_over_whatever_lies_beside_it(tmp_path: Path):
+    write_dvis(tmp_path, {"v": {"f": LABELS}})
+    write_ids(tmp_path / "v", {"f": np.zeros((2, 4))})
+    as_vipseg(tmp_path)
+    assert find_label_form(tmp_path, SPACE).name == "pred.json"
+    assert find_label_form(tmp_path / "pan_pred", SPACE).name == "pred.json"  # the list lies beside it
+
+
+def test_what_a_run_of_ours_wrote_are_class_ids(tmp_path: Path):
+    write_ids(tmp_path / "labels" / "v", {"f": np.array([[1]])}, "I;16")
+    (tmp_path / "run.json").write_text("{}")
+    assert find_label_form(tmp_path, SPACE).name == "class ids"
+    assert find_label_form(tmp_path / "labels", SPACE).name == "class ids"
+
+
+def test_other_json_beside_pictures_is_no_list_of_segments(tmp_path: Path):
+    write_ids(tmp_path / "v", {"f": raw(LABELS)})
+    (tmp_path / "v" / "f.json").write_text('{"version": "5.0.1", "shapes": []}')  # labelme
+    assert find_label_form(tmp_path, SPACE).name == "class ids"
+
+
+def test_wide_ids_are_codes_only_where_the_label_set_can_be_one_of_codes(tmp_path: Path):
+    write_ids(tmp_path / "v", {"f": np.array([[1, 2]])}, "I;16")
+    assert find_label_form(tmp_path, SPACE).name == "panoptic codes"
+    for other in (LabelSpace.numbered(3), LabelSpace.numbered(400), replace(SPACE, kinds=("", "", ""))):
+        assert find_label_form(tmp_path, other).name == "class ids"
+    assert find_label_form(tmp_path).name == "class ids"
+
+
+@pytest.mark.parametrize("name", ["result_submission", "inference"])
+def test_the_result_folder_of_a_model_is_stepped_into_if_it_is_alone(tmp_path: Path, name: str):
+    write_ids(tmp_path / name / "v", {"f": raw(LABELS)})
+    (tmp_path / "log.txt").touch()
+    assert find_label_form(tmp_path, SPACE).folder == tmp_path / name
+    write_ids(tmp_path / "w", {"f": raw(LABELS)})
+    assert find_label_form(tmp_path, SPACE).folder == tmp_path
+
+
+def test_panoptic_results_are_found_in_dvis_s_own_folder(tmp_path: Path):
+    write_dvis(tmp_path / "inference", {"v": {"f": LABELS}})
+    assert find_label_form(tmp_path, SPACE).listing == tmp_path / "inference" / "pred.json"
+
+
+def test_pictures_in_colour_without_a_list_name_the_known_forms(tmp_path: Path):
+    write_dvis(tmp_path, {"v": {"f": LABELS}})
+    (tmp_path / "pred.json").unlink()
+    with pytest.raises(LabelError, match=r"f\.png has mode RGB.*Known forms: pred.json beside pan_pred/<video>.*DEVA"):
+        open_label_maps(tmp_path / "pan_pred", SPACE)
+    assert open_panoptic_maps(tmp_path / "pan_pred", SPACE) is None  # evaluate may know the colours
+    grey = np.repeat(raw(LABELS)[..., None], 3, -1).astype(np.uint8)
+    Image.fromarray(grey).save(tmp_path / "pan_pred/v/f.png")
+    assert find_label_form(tmp_path / "pan_pred", SPACE).name == "class ids"
+
+
+def test_an_empty_or_broken_folder_is_left_to_those_who_look_for_a_clip(tmp_path: Path):
+    assert find_label_form(tmp_path, SPACE).name == "class ids"
+    (tmp_path / "v").mkdir()
+    (tmp_path / "v" / "f.png").write_bytes(b"\x89PNG\r\n")
+    assert find_label_form(tmp_path, SPACE).name == "class ids"
+
+
+# --- classes ---------------------------------------------------------------------------------------------------------
+
+
+def test_a_folder_brings_its_classes_along_or_not(tmp_path: Path):
+    with_our_writer(tmp_path / "ours")
+    own = find_own_label_space(tmp_path / "ours")
+    assert own is not None
+    assert (own.names, own.raw_ids, own.raw_void) == (SPACE.names, (0, 1, 2), (255,))
+    maps = open_label_maps(tmp_path / "ours", own)
+    assert maps.read(tmp_path / "ours/pan_pred/v/f.png").tolist() == LABELS.tolist()
+    as_vipseg(tmp_path / "vipseg")
+    assert find_own_label_space(tmp_path / "vipseg") is find_label_space("vipseg")
+    write_dvis(tmp_path / "dvis", {"v": {"f": LABELS}})
+    assert find_own_label_space(tmp_path / "dvis") is None
+    with pytest.raises(LabelError, match=r"nothing says what the categories in .*dvis mean: pass a label set"):
+        open_panoptic_maps(tmp_path / "dvis", None)
+
+
+def test_named_categories_are_matched_by_name(tmp_path: Path):
+    with_our_writer(tmp_path)
+    swapped = LabelSpace(("dog", "road", "cat", "bird"), np.zeros((4, 3), np.uint8))
+    with pytest.raises(LabelError, match=r"names 3 categories, and label set in use has 4 classes, not all of them"):
+        open_label_maps(tmp_path, swapped)
+    swapped = LabelSpace(("dog", "road", "cat"), np.zeros((3, 3), np.uint8))
+    found = open_label_maps(tmp_path, swapped).read(tmp_path / "pan_pred/v/f.png")
+    assert found.tolist() == [[1, 2, 2, VOID], [1, 0, 2, VOID]]
+    with pytest.raises(LabelError, match="names its categories itself, so --id-offset would do nothing"):
+        open_label_maps(tmp_path, SPACE, -1)
+    with pytest.raises(LabelError, match=r"are classes by position from 0 on, so --id-offset 1 cannot be right: drop"):
+        open_label_maps(tmp_path, SPACE, 1)
+
+
+def test_categories_that_count_from_one_are_named_and_read_with_an_offset(tmp_path: Path):
+    write_dvis(tmp_path, {"v": {"f": LABELS}})
+    text = (tmp_path / "pred.json").read_text()
+    for number in (2, 1, 0):
+        text = text.replace(f'"category_id": {number}', f'"category_id": {number + 1}')
+    (tmp_path / "pred.json").write_text(text)
+    expected = (
+        r"pred\.json: segment 302 of v/f has category 3, expected 0\.\.2, .*--id-offset=-1 where categories count"
+    )
+    with pytest.raises(LabelError, match=expected):
+        open_label_maps(tmp_path, SPACE)
+    assert open_label_maps(tmp_path, SPACE, -1).read(tmp_path / "pan_pred/v/f.png").tolist() == LABELS.tolist()
+
+
+def test_codes_want_a_label_set_of_theirs(tmp_path: Path):
+    as_vipseg(tmp_path)
+    with pytest.raises(LabelError, match=r"panoptic codes, and label set in use has ids 0\.\.2, .*--label-set vipseg"):
+        open_label_maps(tmp_path, LabelSpace.numbered(3))
+    with pytest.raises(LabelError, match="panoptic codes, which --id-offset cannot shift"):
+        open_label_maps(tmp_path, SPACE, 1)
+
+
+def test_class_ids_of_16_bits_with_void_255_are_not_taken_for_instances(tmp_path: Path):
+    # class 2 of VIPSeg is stuff, so 255 would be its instance 55
+    path = write_ids(tmp_path / "v", {"f": np.array([[1, 255]])}, "I;16") / "f.png"
+    with pytest.raises(LabelError, match=r"holds instance 55 of the stuff class 'ceiling', .* save them as 8-bit PNG"):
+        open_label_maps(tmp_path, find_label_space("vipseg")).read(path)
+    assert open_label_maps(tmp_path, find_label_space("vspw")).read(path).tolist() == [[0, VOID]]  # where 255 is void
+
+
+# --- defects ---------------------------------------------------------------------------------------------------------
+
+
+def test_a_picture_that_the_json_does_not_list_is_named(tmp_path: Path):
+    write_dvis(tmp_path, {"v": {"f": LABELS}})
+    shutil.copytree(tmp_path / "pan_pred/v", tmp_path / "pan_pred/w")
+    with pytest.raises(LabelError, match=r"pred\.json does not list w/f, and .*w/f\.png is there"):
+        open_label_maps(tmp_path, SPACE).read(tmp_path / "pan_pred/w/f.png")
+    shutil.copy(tmp_path / "pan_pred/v/f.png", tmp_path / "pan_pred/v/g.png")
+    with pytest.raises(LabelError, match=r"holds 1 pictures that .*pred\.json does not list \(first: v/g\.png\)"):
+        open_label_maps(tmp_path, SPACE)
+
+
+@pytest.mark.parametrize("name", ["../x", "/etc/passwd", "a\0b"])
+def test_names_that_lead_elsewhere_are_refused(tmp_path: Path, name: str):
+    write_dvis(tmp_path, {"v": {"f": LABELS}})
+    content = json.loads((tmp_path / "pred.json").read_text())
+    for change in ({"video_id": name}, {"annotations": [{"file_name": name, "segments_info": []}]}):
+        (tmp_path / "pred.json").write_text(json.dumps({"annotations": [{**content["annotations"][0], **change}]}))
+        with pytest.raises(LabelError, match=r"pred\.json: the (video|frame) .* must stay in its folder"):
+            open_label_maps(tmp_path, SPACE)
+
+
+def test_a_list_cut_short_and_a_picture_cut_short_are_named(tmp_path: Path):
+    write_dvis(tmp_path, {"v": {"f": LABELS}})
+    picture, listing = tmp_path / "pan_pred/v/f.png", tmp_path / "pred.json"
+    picture.write_bytes(picture.read_bytes()[:50])
+    with pytest.raises(LabelError, match=r"cannot read the label file: .*v/f\.png"):
+        open_label_maps(tmp_path, SPACE).read(picture)
+    listing.write_text(listing.read_text()[:-20])
+    with pytest.raises(LabelError, match=r"pred\.json is not valid JSON .*; write or fetch it again"):
+        open_label_maps(tmp_path, SPACE)
+
+
+def test_segments_without_pixels_and_pixels_without_segments_are_named(tmp_path: Path):
+    write_dvis(tmp_path, {"v": {"f": LABELS}})
+    content = json.loads((tmp_path / "pred.json").read_text())
+    listed = content["annotations"][0]["annotations"][0]["segments_info"]
+    listed[0]["id"] = 7
+    (tmp_path / "pred.json").write_text(json.dumps(content))
+    maps = open_label_maps(tmp_path, SPACE)
+    with pytest.raises(LabelError, match=r"v/f\.png holds 1 segments that its JSON does not list \(first: \[300\]\)"):
+        maps.read(tmp_path / "pan_pred/v/f.png")
+    listed[0]["id"] = 300
+    listed.append({"id": 7, "category_id": 0})
+    (tmp_path / "pred.json").write_text(json.dumps(content))
+    maps = open_label_maps(tmp_path, SPACE)
+    with pytest.raises(LabelError, match=r"v/f\.png has no pixel of 1 segments that its JSON lists \(first: \[7\]\)"):
+        maps.read(tmp_path / "pan_pred/v/f.png")
+
+
+def test_a_category_as_text_names_its_frame(tmp_path: Path):
+    write_dvis(tmp_path, {"v": {"f": LABELS}})
+    text = (tmp_path / "pred.json").read_text().replace('"category_id": 1', '"category_id": "1"')
+    (tmp_path / "pred.json").write_text(text)
+    with pytest.raises(LabelError, match=r"pred\.json .*found '1', expected an integer in v/f"):
+        open_label_maps(tmp_path, SPACE)
