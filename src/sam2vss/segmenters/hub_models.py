@@ -19,7 +19,7 @@ import transformers
 from torch.nn import functional
 
 from ..devices import choose_device, choose_dtype
-from ..errors import SettingsError, ShapeError, WeightsError
+from ..errors import LabelError, SettingsError, ShapeError, WeightsError
 from ..hub import ModelLocation, quiet_transformers, resolve_model
 from ..settings import SEGMENTER_ALIASES
 from ..types import BaseLabels, LabelSpace
@@ -29,6 +29,7 @@ from .preprocessing import CONFIG_FILES, Patches, Preprocessing
 MAX_UPSAMPLED_VALUES = 1 << 24  # ours: 64 MB of scores at frame size at a time, whatever the number of classes
 SEGMENTER_NAMES = {"segformer-nano": str(Path(__file__).parent / "nano"), **SEGMENTER_ALIASES}  # bundled, then hub ids
 NOBODYS_MASS = 1e-6  # ours: far below the mass of any query that means it
+LABEL_SET_KEY = "sam2vss_label_set"  # in the config.json of what `sam2vss train segmenter` made
 MASK2FORMER_GRID = (384, 384)  # transformers' own semantic post-processing, on which published numbers rest
 
 _log = logging.getLogger(__name__)
@@ -324,8 +325,22 @@ def _task_tokens(location: ModelLocation, config: Any) -> torch.Tensor:
 
 def _label_space(config: Any, model_id: str) -> LabelSpace:
     names = tuple(str(config.id2label.get(i, f"class {i}")) for i in range(config.num_labels))
+    stored = getattr(config, LABEL_SET_KEY, None)
+    if stored is not None:
+        return _stored_label_space(stored, names, model_id)
     set_name, palette = palette_of(names)
     return LabelSpace(names, palette, name=set_name or model_id)
+
+
+def _stored_label_space(content: Any, names: tuple[str, ...], model_id: str) -> LabelSpace:
+    """Return the label set that a model was trained on, as our training wrote it."""
+    try:
+        found = LabelSpace.from_dict(content)
+    except (LookupError, TypeError, ValueError, AttributeError, LabelError) as error:
+        raise WeightsError(f"{model_id} has a config.json whose {LABEL_SET_KEY} makes no sense: {error}") from error
+    if found.names != names:
+        raise WeightsError(f"{model_id} has a config.json whose {LABEL_SET_KEY} and id2label name different classes")
+    return found
 
 
 def _known_model_types() -> list[str]:
