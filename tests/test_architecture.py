@@ -14,7 +14,18 @@ SOURCE = Path(__file__).resolve().parents[1] / "src" / PACKAGE
 # other. A new file is entered here, on the lowest layer that does.
 LOWEST = {"types", "errors", "interfaces", "settings"}
 PURE = LOWEST | {"mask_runs", "voting", "pooling", "metrics", "flow", "smoothing", "prefetch"}
-FILES = LOWEST | {"versions", "devices", "files", "images", "videos", "media", "hub", "overlay", "masklet_files"}
+FILES = LOWEST | {
+    "versions",
+    "devices",
+    "files",
+    "images",
+    "videos",
+    "media",
+    "hub",
+    "checkpoints",
+    "overlay",
+    "masklet_files",
+}
 FEATURES = {"masklet_features", "describe", "classifiers", "namers"}
 RUN_FOLDER = {"records", "run_info", "run_files", "artifacts"}
 ADAPTERS = RUN_FOLDER | {"segmenters", "trackers", "datasets", "sam2", "encoders"}
@@ -41,6 +52,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "videos": LOWEST | {"files", "images"},
     "media": LOWEST | {"files", "images", "videos"},
     "hub": LOWEST | {"files"},
+    "checkpoints": LOWEST,
     "overlay": LOWEST | {"files", "images", "videos", "media"},
     "masklet_files": LOWEST | {"files"},
     # models, data sets, run folders; none knows another

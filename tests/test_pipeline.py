@@ -16,10 +16,12 @@ from clip_files import write_numbered_video
 from sam2vss import pipeline
 from sam2vss.artifacts import RunFolder
 from sam2vss.errors import LabelError, MediaError, RunError, ShapeError
+from sam2vss.interfaces import FollowsFrames
 from sam2vss.media import find_clips
 from sam2vss.pipeline import RefinedWindow, VoteRule, check_clips, refine_clip
 from sam2vss.refiner import ArrayLabels
 from sam2vss.segmenters import ModelLabels, StoredLabels
+from sam2vss.segmenters.in_space import LabelsInSpace
 from sam2vss.trackers.nothing import NoTracker
 from sam2vss.types import Refinement
 from toy import CLASSES, ExactTracker, NoisySegmenter, ToyClip, content_of_run, run_toy
@@ -154,6 +156,27 @@ def test_finished_windows_are_only_read():
     windows = refine_clip("toy", ToyClip(5).frames(), ModelLabels(segmenter), tracker, 2, skip=frozenset([2]))
     assert [isinstance(window, RefinedWindow) for window in windows] == [True, False, True]
     assert (tracker.starts, segmenter.calls) == ([0, 4], 2)
+
+
+def test_a_source_that_follows_frames_is_shown_those_of_finished_windows():
+    class Follower(ModelLabels):
+        seen: list[str] = []  # noqa: RUF012 (one instance)
+
+        def labels_for(self, clip_name, frames):
+            self.seen.append(f"label {[frame.index for frame in frames]}")
+            return super().labels_for(clip_name, frames)
+
+        def pass_over(self, clip_name, frames):
+            self.seen.append(f"pass over {[frame.index for frame in frames]} of {clip_name}")
+
+    source = Follower(NoisySegmenter())
+    assert isinstance(source, FollowsFrames)
+    assert not isinstance(ModelLabels(NoisySegmenter()), FollowsFrames)
+    wrapped = LabelsInSpace(source, CLASSES)
+    list(refine_clip("toy", ToyClip(5).frames(), wrapped, ExactTracker(), 2, skip=frozenset([0, 2])))
+    assert source.seen == ["pass over [0, 1] of toy", "pass over [2, 3] of toy", "label [4]"]
+    plain = LabelsInSpace(ModelLabels(NoisySegmenter()), CLASSES)
+    assert len(list(refine_clip("toy", ToyClip(5).frames(), plain, ExactTracker(), 2, skip=frozenset([0])))) == 3
 
 
 # --- runs ------------------------------------------------------------------------------------------------------------

@@ -55,6 +55,19 @@ class BaseLabelSource(Protocol):
         ...
 
 
+@runtime_checkable
+class FollowsFrames(Protocol):
+    """A source of base labels whose labels of a frame depend on the frames before, such as a video model's.
+
+    A resumed run asks it for no labels of the windows that are finished; it shows their frames instead, in order, so
+    that the labels after them are those of an uninterrupted run.
+    """
+
+    def pass_over(self, clip_name: str, frames: Sequence[Frame]) -> None:
+        """Take note of consecutive frames of a clip that nobody asks the labels of."""
+        ...
+
+
 class MaskletTracker(Protocol):
     """Finds the objects of a window and follows them through it."""
 

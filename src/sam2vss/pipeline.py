@@ -17,7 +17,7 @@ import numpy as np
 
 from .artifacts import RunFolder, WindowRecord
 from .errors import LabelError, MediaError, Sam2VssError, ShapeError
-from .interfaces import BaseLabelSource, ClipAware, MaskletNamer, MaskletTracker, Smoother
+from .interfaces import BaseLabelSource, ClipAware, FollowsFrames, MaskletNamer, MaskletTracker, Smoother
 from .masklet_files import read_masklets
 from .media import BrokenVideoError, ClipSource, ImageClip, read_label_map, windows_of
 from .overlay import VideoWriter, draw_overlay
@@ -185,10 +185,12 @@ def _label_windows(
     skip: frozenset[int],
     clock: "_Clock",
 ) -> Iterator[tuple[list[Frame], BaseLabels]]:
-    """Yield windows of frames with their base labels; skipped windows get none."""
+    """Yield windows of frames with their base labels; skipped windows get none, their frames are only shown."""
     for window_frames in windows_of(iter(frames), window_length):
         clock.lap("decode")
         if window_frames[0].index in skip:
+            if isinstance(base, FollowsFrames):
+                base.pass_over(clip_name, window_frames)
             yield window_frames, _NO_LABELS
             continue
         labels = base.labels_for(clip_name, window_frames)

@@ -5,8 +5,6 @@ built on the meta device and the lines "name [shape]" of its state dict were sor
 """
 
 import hashlib
-import os
-import zipfile
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -249,70 +247,10 @@ def test_a_checkpoint_is_read_with_what_training_left_beside_the_weights(tmp_pat
     assert torch.equal(read["a"], weights["a"])
 
 
-@pytest.mark.parametrize(
-    ("content", "message"),
-    [
-        (b"", r"is empty, expected the archive"),
-        (b"version https://git-lfs", r"is no PyTorch checkpoint: it begins with b'version https://'"),
-        (b"PK\x03\x04 and no more", r"is cut short or damaged: its archive has no end"),
-        (b"\x80\x02}q\x00.", r"is a bare pickle, which can run code when opened and was not opened"),
-    ],
-)
-def test_files_that_are_no_archive_are_told_apart(content: bytes, message: str, tmp_path: Path):
-    (tmp_path / "a.pt").write_bytes(content)
+def test_a_file_that_is_no_checkpoint_is_refused(tmp_path: Path):
+    (tmp_path / "a.pt").write_bytes(b"version https://git-lfs")
 
-    with pytest.raises(WeightsError, match=message):
-        read_checkpoint(tmp_path / "a.pt")
-
-
-def test_half_a_checkpoint_is_refused(tmp_path: Path):
-    torch.save({"model": {"a": torch.ones(1000)}}, tmp_path / "a.pt")
-    content = (tmp_path / "a.pt").read_bytes()
-    (tmp_path / "a.pt").write_bytes(content[: len(content) // 2])
-
-    with pytest.raises(WeightsError, match="cut short or damaged"):
-        read_checkpoint(tmp_path / "a.pt")
-
-
-def test_a_damaged_pickle_inside_is_not_called_code(tmp_path: Path):
-    torch.save({"model": {"a": torch.ones(1)}}, tmp_path / "a.pt")
-    content = (tmp_path / "a.pt").read_bytes()
-    assert content.count(b"\x80\x02}q\x00") == 1
-    (tmp_path / "a.pt").write_bytes(content.replace(b"\x80\x02}q\x00", b"\x07\x02}q\x00", 1))
-
-    with pytest.raises(WeightsError, match="cannot be read as a PyTorch checkpoint"):
-        read_checkpoint(tmp_path / "a.pt")
-
-
-class Malicious:
-    def __reduce__(self) -> tuple[object, ...]:
-        return os.mkdir, ("was_run",)
-
-
-@pytest.mark.parametrize("as_archive", [True, False])
-def test_code_in_a_file_is_named_and_not_run(as_archive: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.chdir(tmp_path)
-    torch.save({"model": {}, "x": Malicious()}, "a.pt", _use_new_zipfile_serialization=as_archive)
-    message = r"code or objects beside tensors \(found \S*mkdir\) and was not run" if as_archive else "bare pickle"
-
-    with pytest.raises(WeightsError, match=message):
-        read_checkpoint(Path("a.pt"))
-
-    assert not Path("was_run").exists()
-
-
-def test_a_torchscript_archive_is_refused(tmp_path: Path):
-    with zipfile.ZipFile(tmp_path / "a.pt", "w") as archive:
-        archive.writestr("a/constants.pkl", b"")
-
-    with pytest.raises(WeightsError, match="is a TorchScript archive, which holds code, and was not run"):
-        read_checkpoint(tmp_path / "a.pt")
-
-
-def test_a_whole_pickled_module_is_refused(tmp_path: Path):
-    torch.save(torch.nn.Linear(2, 2), tmp_path / "a.pt")
-
-    with pytest.raises(WeightsError, match=r"found torch\.nn\.modules\.linear\.Linear"):
+    with pytest.raises(WeightsError, match="is a Git LFS pointer"):
         read_checkpoint(tmp_path / "a.pt")
 
 

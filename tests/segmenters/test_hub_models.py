@@ -13,14 +13,12 @@ import numpy as np
 import pytest
 import torch
 import transformers as tf
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 
 from fake_hub import fake_hub, use_hub
 from sam2vss.errors import SettingsError, ShapeError, WeightsError
-from sam2vss.segmenters import hub_models, load_segmenter
-from sam2vss.segmenters.hub_models import HubSegmenter, argmax_at_size, merge_patches
+from sam2vss.segmenters import load_segmenter
+from sam2vss.segmenters.hub_models import HubSegmenter, merge_patches
 from sam2vss.segmenters.palettes import palette_of
 from sam2vss.segmenters.preprocessing import Patches, Preprocessing
 from tiny_segmenters import BUILDERS, NAMES, NUM_CLASSES, save_tiny
@@ -307,17 +305,6 @@ def test_options_that_do_not_exist_are_named(models, options, message):
 def test_frames_of_another_form_are_refused(load, shape):
     with pytest.raises(ShapeError, match=r"expected uint8 \(L, H, W, 3\)"):
         load("segformer").predict(np.zeros(shape, np.uint8))
-
-
-@settings(max_examples=10, deadline=None)
-@given(st.integers(1, 9), st.integers(1, 12), st.integers(1, 12), st.integers(1, 3), st.integers(0, 99))
-def test_classes_in_groups_win_as_they_do_all_at_once(classes, height, width, group, seed):
-    scores = torch.randint(0, 3, (classes, 2, 3), generator=torch.Generator().manual_seed(seed)).float()  # with ties
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(hub_models, "MAX_UPSAMPLED_VALUES", group * height * width)
-        found = argmax_at_size(scores, (height, width))
-    whole = torch.nn.functional.interpolate(scores[None], (height, width), mode="bilinear")[0]
-    assert torch.equal(found, whole.argmax(0))
 
 
 def test_patches_are_averaged_where_they_overlap():

@@ -4,24 +4,21 @@ Used by `weights.py` alone. Reading a file runs nothing that lies in it. Which n
 never from the file's name, and every tensor is accounted for: what is missing, left over or of another shape is named.
 """
 
-import pickle
 import re
-import zipfile
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from itertools import takewhile
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
+from ..checkpoints import check_names, listed, read_torch_file
 from ..errors import WeightsError
 
 if TYPE_CHECKING:
     from transformers import Sam2VideoConfig
-
-LISTED_NAMES = 5  # names of tensors in one message
 
 
 @dataclass(frozen=True)
@@ -89,7 +86,7 @@ def read_checkpoint(file: Path) -> dict[str, Tensor]:
     Raises:
         WeightsError: If the file cannot be read, is no checkpoint, holds code, or has another form.
     """
-    data = _read_tensors(file)
+    data = read_torch_file(file)
     if not isinstance(data, Mapping):
         raise WeightsError(f"{file} holds a {type(data).__name__}, expected the dictionary {{'model': weights}}")
     weights = data.get("model")
@@ -102,28 +99,6 @@ def read_checkpoint(file: Path) -> dict[str, Tensor]:
     if others:
         raise WeightsError(f"{file} holds more than weights under 'model': {listed(others)}")
     return {str(name): tensor for name, tensor in weights.items()}
-
-
-def _read_tensors(file: Path) -> Any:
-    """Open an archive of torch.save without running anything in it."""
-    try:
-        if not zipfile.is_zipfile(file):
-            with file.open("rb") as stream:
-                raise WeightsError(f"{file} {_not_an_archive(stream.read(16))}")
-        with zipfile.ZipFile(file) as archive:
-            if any(name.endswith("/constants.pkl") for name in archive.namelist()):
-                raise WeightsError(f"{file} is a TorchScript archive, which holds code, and was not run or loaded")
-        return torch.load(file, map_location="cpu", weights_only=True, mmap=True)
-    except pickle.UnpicklingError as error:
-        refused = re.search(r"(?:GLOBAL|global) (\S+)", str(error))
-        if refused is None:
-            raise WeightsError(f"{file} cannot be read as a PyTorch checkpoint: {_first_line(error)}") from error
-        raise WeightsError(
-            f"{file} holds code or objects beside tensors (found {refused[1]}) and was not run or loaded; expected "
-            "only tensors, as in Meta's SAM 2 checkpoints."
-        ) from error
-    except (OSError, RuntimeError, EOFError, KeyError, ValueError, zipfile.BadZipFile) as error:
-        raise WeightsError(f"{file} cannot be read as a PyTorch checkpoint: {_first_line(error)}") from error
 
 
 def recognise(weights: Mapping[str, Tensor], file: Path) -> MetaArchitecture:
@@ -185,22 +160,8 @@ def convert(weights: Mapping[str, Tensor], shapes: Mapping[str, torch.Size], fil
     Raises:
         WeightsError: If tensors are missing, left over or of another shape.
     """
-    expected = meta_shapes(shapes)
-    problems = {
-        "missing": expected.keys() - weights.keys(),
-        "not part of the network": weights.keys() - expected.keys(),
-        "of another shape": {
-            f"{name} {tuple(weights[name].shape)} instead of {tuple(shape)}"
-            for name, shape in expected.items()
-            if name in weights and weights[name].shape != shape
-        },
-    }
-    if any(problems.values()):
-        found = "; ".join(f"{len(names)} {what}: {listed(sorted(names))}" for what, names in problems.items() if names)
-        raise WeightsError(
-            f"{file} does not hold exactly the {len(expected)} tensors of its network: {found}. "
-            "Take a checkpoint as Meta released it, or save one without the tensors of its training."
-        )
+    advice = "Take a checkpoint as Meta released it, or save one without the tensors of its training."
+    check_names(weights, meta_shapes(shapes), file, advice)
     sources = {name: meta_names(name) for name in shapes}
     return {name: torch.cat([weights[source] for source in names]) for name, names in sources.items()}
 
@@ -283,13 +244,6 @@ def meta_names(name: str) -> tuple[str, ...]:
     return (module + suffix,)
 
 
-def listed(names: Iterable[str]) -> str:
-    """Join names for a message, the first few of many."""
-    names = list(names)
-    rest = len(names) - LISTED_NAMES
-    return ", ".join(names[:LISTED_NAMES]) + (f" and {rest} more" if rest > 0 else "")
-
-
 def _blocks_per_stage(weights: Mapping[str, Tensor]) -> tuple[int, ...]:
     """Count the trunk's blocks, stage by stage; a block belongs to the stage whose width it answers with."""
     widths: dict[int, int] = {}
@@ -305,19 +259,3 @@ def _kin(names: Iterable[str]) -> str:
     names = list(names)
     looks = [network for start, network in STRANGERS.items() if any(name.startswith(start) for name in names)]
     return f" but looks like {looks[0]}" if looks else ""
-
-
-def _not_an_archive(start: bytes) -> str:
-    """Say what a file is that begins like this and is not a whole zip archive."""
-    expected = "expected the archive that torch.save writes"
-    if not start:
-        return f"is empty, {expected}"
-    if start.startswith(b"PK"):
-        return "is cut short or damaged: its archive has no end. Fetch it again"
-    if start.startswith(b"\x80"):
-        return f"is a bare pickle, which can run code when opened and was not opened; {expected}"
-    return f"is no PyTorch checkpoint: it begins with {start!r}, {expected}"
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]

@@ -15,10 +15,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..checkpoints import listed
 from ..errors import SettingsError, WeightsError
 from ..hub import quiet_transformers
 from .edgetam import EdgeTamNetwork
-from .meta_checkpoints import convert, listed, read_checkpoint, recognise, video_config
+from .meta_checkpoints import convert, read_checkpoint, recognise, video_config
 from .model import Sam2Network
 from .sizes import fitting_size, size_multiple
 

@@ -25,8 +25,8 @@ from ..settings import SEGMENTER_ALIASES
 from ..types import BaseLabels, LabelSpace
 from .palettes import palette_of
 from .preprocessing import CONFIG_FILES, Patches, Preprocessing
+from .upsampling import argmax_at_size
 
-MAX_UPSAMPLED_VALUES = 1 << 24  # ours: 64 MB of scores at frame size at a time, whatever the number of classes
 SEGMENTER_NAMES = {"segformer-nano": str(Path(__file__).parent / "nano"), **SEGMENTER_ALIASES}  # bundled, then hub ids
 NOBODYS_MASS = 1e-6  # ours: far below the mass of any query that means it
 LABEL_SET_KEY = "sam2vss_label_set"  # in the config.json of what `sam2vss train segmenter` made
@@ -204,26 +204,6 @@ def find_model(name_or_path: str, revision: str | None = None) -> ModelLocation:
         needs_one_of=CONFIG_FILES,
         without_download="label maps of the frames in place of a model (`--labels DIR`, with `classify` `--base DIR`)",
     )
-
-
-def argmax_at_size(scores: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
-    """Return the best class per pixel of scores (C, h, w), resized bilinearly to `size`, as int64 (H, W).
-
-    Works through groups of classes, so 150 classes of a large frame do not have to fit into memory at once; the result
-    is that of resizing them all. Of equal scores the lower class wins.
-    """
-    group = max(1, MAX_UPSAMPLED_VALUES // (size[0] * size[1]))
-    best_score = torch.full(size, -torch.inf, device=scores.device)
-    best_class = torch.zeros(size, dtype=torch.int64, device=scores.device)
-    for first in range(0, len(scores), group):
-        part = functional.interpolate(scores[None, first : first + group], size, mode="bilinear", align_corners=False)[
-            0
-        ]
-        part_score, part_class = part.max(0)
-        is_better = part_score > best_score
-        best_score = torch.where(is_better, part_score, best_score)
-        best_class = torch.where(is_better, part_class + first, best_class)
-    return best_class
 
 
 def merge_patches(scores: torch.Tensor, patches: Patches, size: tuple[int, int]) -> torch.Tensor:

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from ..interfaces import BaseLabelSource
+from ..interfaces import BaseLabelSource, FollowsFrames
 from ..types import BaseLabels, Frame, LabelSpace
 
 
@@ -30,6 +30,11 @@ class LabelsInSpace:
     def labels_for(self, clip_name: str, frames: Sequence[Frame]) -> BaseLabels:
         """Return the other source's train ids."""
         return self.source.labels_for(clip_name, frames)
+
+    def pass_over(self, clip_name: str, frames: Sequence[Frame]) -> None:
+        """Show frames to the other source, if it looks at them."""
+        if isinstance(self.source, FollowsFrames):
+            self.source.pass_over(clip_name, frames)
 
     def finish(self, clip_name: str, num_frames: int) -> None:
         """Tell the other source."""

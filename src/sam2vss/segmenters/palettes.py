@@ -27,10 +27,10 @@ _CITYSCAPES = """
     804080 f423e8 464646 66669c be9999 999999 faaa1e dcdc00 6b8e23 98fb98 4682b4 dc143c ff0000 00008e 000046
     003c64 005064 0000e6 770b20
 """
-_CITYSCAPES_NAMES = (
-    "road,sidewalk,building,wall,fence,pole,traffic light,traffic sign,vegetation,terrain,sky,person,rider,car,truck,"
-    "bus,train,motorcycle,bicycle"
-)
+CITYSCAPES_NAMES = (
+    "road", "sidewalk", "building", "wall", "fence", "pole", "traffic light", "traffic sign", "vegetation", "terrain",
+    "sky", "person", "rider", "car", "truck", "bus", "train", "motorcycle", "bicycle",
+)  # fmt: skip
 
 
 def palette_of(names: Sequence[str]) -> tuple[str, np.ndarray]:
@@ -38,7 +38,7 @@ def palette_of(names: Sequence[str]) -> tuple[str, np.ndarray]:
     first_words = [name.replace(";", ",").split(",")[0].strip().lower() for name in names]
     if len(names) == 150 and first_words[:3] == ["wall", "building", "sky"] and first_words[149] == "flag":
         return "ADE20K", _colors(_ADE20K)
-    if ",".join(first_words) == _CITYSCAPES_NAMES:
+    if tuple(first_words) == CITYSCAPES_NAMES:
         return "Cityscapes", _colors(_CITYSCAPES)
     return "", voc_palette(len(names) + 1)[1:]  # colour 0 of the pattern is black, which stands for void
 
