@@ -26,8 +26,8 @@ from ..types import LabelSpace
 from .segmenter_input import NetworkInput
 from .segmenter_schedule import is_of_head
 
+NATIVE_NAMES: Final = "segformer-vss, cffm, mrcfa, tv3s"  # for a message
 HUB_FAMILIES: Final = ("segformer", "upernet")
-NATIVE_FAMILIES: Final = ("segformer-vss", "cffm", "mrcfa", "tv3s")
 _PILLOW_FILTER: Final = {"nearest-exact": 0, "bilinear": 2, "bicubic": 3}
 
 
@@ -80,7 +80,8 @@ class HubTrainable:
         """Write config.json, model.safetensors and preprocessor_config.json; see `TrainableSegmenter`."""
         place = temporary_name(folder / "network")
         try:
-            self._model.save_pretrained(place)
+            with quiet_transformers():
+                self._model.save_pretrained(place)
             content = preprocessor_config(self.network_input.preprocessing)
             (place / "preprocessor_config.json").write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
             shutil.copymode(place / "config.json", place / "model.safetensors")  # else only its owner may read it
@@ -171,7 +172,7 @@ def preprocessor_config(preprocessing: Preprocessing) -> dict[str, Any]:
 def _check_family(config: Any, location: ModelLocation) -> None:
     if config.model_type in HUB_FAMILIES:
         return
-    trainable = f"{', '.join(HUB_FAMILIES)} of the hub, and the native {', '.join(NATIVE_FAMILIES)}"
+    trainable = f"{', '.join(HUB_FAMILIES)} of the hub, and the native {NATIVE_NAMES}"
     is_universal = type(config) in transformers.MODEL_FOR_UNIVERSAL_SEGMENTATION_MAPPING
     reason = (
         "its loss matches queries to single objects, which needs scipy and masks of objects"
