@@ -45,10 +45,23 @@ class OfficialModel(nn.Module):
         self.decode_head = decode_head
 
 
-def share_weights(official: OfficialModel, own: VssModel, unused: Sequence[str]) -> None:
-    """Fill the official network by name, and ours from its checkpoint, strictly but for keys that match `unused`."""
+def share_weights(
+    official: OfficialModel, own: VssModel, unused: Sequence[str], enlarge: tuple[str, float] | None = None
+) -> None:
+    """Fill the official network by name, and ours from its checkpoint, strictly but for keys that match `unused`.
+
+    Args:
+        official: Gets the weights first.
+        own: Gets what the official network then has.
+        unused: Regular expressions of keys that ours does without.
+        enlarge: A pattern of keys, and a factor for their values.
+    """
     fill_by_name(official)
     state = official.state_dict()
+    if enlarge:
+        for key in state:
+            if is_any(key, enlarge[:1]):
+                state[key].mul_(enlarge[1])
     own.load_state_dict({key: value for key, value in state.items() if not is_any(key, unused)})
     own.eval()
 
@@ -80,8 +93,10 @@ def random_labels(num_frames: int, height: int, width: int, num_classes: int) ->
     return labels
 
 
-def write_keys(folder: Path, name: str, model: nn.Module) -> None:
-    """Write the name and shape of every tensor of a checkpoint, as the tests read them."""
+def write_keys(folder: Path, name: str, model: nn.Module, beside: nn.Module | None = None) -> None:
+    """Write the name and shape of every tensor of a checkpoint, as the tests read them, but those of another."""
     folder.mkdir(parents=True, exist_ok=True)
-    lines = [f"{key} {'x'.join(map(str, value.shape)) or '-'}\n" for key, value in model.state_dict().items()]
+    known = beside.state_dict() if beside else {}
+    new = {key: value.shape for key, value in model.state_dict().items() if key not in known}
+    lines = [f"{key} {'x'.join(map(str, shape)) or '-'}\n" for key, shape in new.items()]
     (folder / f"{name}.txt").write_text("".join(lines))

@@ -15,16 +15,18 @@ from pathlib import Path
 
 import torch
 
-from official_cffm import compare_cffm, official_cffm
+from official_cffm import CFFM_PLUS, compare_cffm, official_cffm
 from official_rows import HEADER, Row, write_keys
 
 Inputs = Sequence[tuple[int, int]]
 
 
 def cffm_rows(arguments: argparse.Namespace, inputs: Inputs) -> Iterator[Row]:
-    """CFFM, and SegFormer as its head for single frames."""
+    """CFFM, SegFormer as its head for single frames, and CFFM++."""
     if arguments.keys:
-        write_keys(arguments.keys, "cffm_b0", official_cffm(arguments.cffm, "b0"))
+        plain = official_cffm(arguments.cffm, "b0")
+        write_keys(arguments.keys, "cffm_b0", plain)
+        write_keys(arguments.keys, "cffm_plus_b0", official_cffm(arguments.cffm, "b0", CFFM_PLUS), beside=plain)
     for size in arguments.sizes:
         yield from compare_cffm(arguments.cffm, size, inputs)
 

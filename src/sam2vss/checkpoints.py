@@ -94,7 +94,9 @@ def read_torch_file(file: Path) -> Any:
         raise WeightsError(f"{file} cannot be read as a PyTorch checkpoint: {_reason(error)}") from error
 
 
-def check_names(weights: Mapping[str, Tensor], expected: Mapping[str, torch.Size], file: Path, advice: str) -> None:
+def check_names(
+    weights: Mapping[str, Tensor], expected: Mapping[str, torch.Size], file: Path | str, advice: str
+) -> None:
     """Make sure that a checkpoint holds exactly the tensors of its network.
 
     Raises:

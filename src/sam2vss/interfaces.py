@@ -28,6 +28,15 @@ class Segmenter(Protocol):
         ...
 
 
+@runtime_checkable
+class RemembersFrames(Protocol):
+    """A `Segmenter` whose labels of a frame depend on earlier frames of the clip."""
+
+    def pass_over(self, frames: np.ndarray) -> None:
+        """Take note of consecutive frames, uint8 RGB (L, H, W, 3), that nobody asks the labels of."""
+        ...
+
+
 class BaseLabelSource(Protocol):
     """Where base labels come from, files or a model: asked for the frames of one window after the other, in order."""
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ..errors import ShapeError
-from ..interfaces import Segmenter
+from ..interfaces import RemembersFrames, Segmenter
 from ..types import BaseLabels, Frame, LabelSpace
 from .stored import StoredLabels
 
@@ -27,6 +27,7 @@ class ModelLabels:
     def __init__(self, segmenter: Segmenter) -> None:
         self.segmenter = segmenter
         self._clip_name: str | None = None
+        self._next_index = 0
 
     @property
     def label_space(self) -> LabelSpace:
@@ -46,18 +47,35 @@ class ModelLabels:
         """Label consecutive frames of one size; frame 0 or another clip than before starts anew.
 
         Raises:
-            ShapeError: If there are no frames, or they differ in size.
+            ShapeError: If there are no frames, they differ in size, or a model that remembers frames was not shown
+                those before.
         """
-        sizes = {frame.image.shape[:2] for frame in frames}
-        if len(sizes) != 1:
-            raise ShapeError(f"frames to label must have one size, found {sorted(sizes)}")
-        if clip_name != self._clip_name or frames[0].index == 0:
-            self.segmenter.reset()
-            self._clip_name = clip_name
-        return self.segmenter.predict(np.stack([frame.image for frame in frames]))
+        return self.segmenter.predict(self._take(clip_name, frames))
+
+    def pass_over(self, clip_name: str, frames: Sequence[Frame]) -> None:
+        """Show frames that nobody asks the labels of to a model that remembers them."""
+        if isinstance(self.segmenter, RemembersFrames):
+            self.segmenter.pass_over(self._take(clip_name, frames))
 
     def finish(self, clip_name: str, num_frames: int) -> None:
         """Accept any length."""
+
+    def _take(self, clip_name: str, frames: Sequence[Frame]) -> np.ndarray:
+        """Stack the frames, (L, H, W, 3), and start anew where a clip begins."""
+        sizes = {frame.image.shape[:2] for frame in frames}
+        if len(sizes) != 1:
+            raise ShapeError(f"frames to label must have one size, found {sorted(sizes)}")
+        first = frames[0].index
+        if clip_name != self._clip_name or first == 0:
+            self.segmenter.reset()
+            self._clip_name, self._next_index = clip_name, 0
+        if first != self._next_index and isinstance(self.segmenter, RemembersFrames):
+            raise ShapeError(
+                f"clip {clip_name}: frame {first} came after frame {self._next_index - 1}, and the model's labels "
+                "depend on the frames before; pass the clip's frames in order, from the first on"
+            )
+        self._next_index = first + len(frames)
+        return np.stack([frame.image for frame in frames])
 
 
 def find_segmenter(name: str) -> "ModelLocation":

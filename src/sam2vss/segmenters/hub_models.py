@@ -18,6 +18,7 @@ import torch
 import transformers
 from torch.nn import functional
 
+from ..checkpoints import CHECKPOINT_SUFFIXES
 from ..devices import choose_device, choose_dtype
 from ..errors import LabelError, SettingsError, ShapeError, WeightsError
 from ..hub import ModelLocation, quiet_transformers, resolve_model
@@ -28,6 +29,7 @@ from .preprocessing import CONFIG_FILES, Patches, Preprocessing
 from .upsampling import argmax_at_size
 
 SEGMENTER_NAMES = {"segformer-nano": str(Path(__file__).parent / "nano"), **SEGMENTER_ALIASES}  # bundled, then hub ids
+SEGMENTER_SUFFIXES = (*CHECKPOINT_SUFFIXES, ".pkl")  # a .pkl is never opened, but what it is can be said
 NOBODYS_MASS = 1e-6  # ours: far below the mass of any query that means it
 LABEL_SET_KEY = "sam2vss_label_set"  # in the config.json of what `sam2vss train segmenter` made
 MASK2FORMER_GRID = (384, 384)  # transformers' own semantic post-processing, on which published numbers rest
@@ -202,6 +204,7 @@ def find_model(name_or_path: str, revision: str | None = None) -> ModelLocation:
         SEGMENTER_NAMES,
         revision=revision,
         needs_one_of=CONFIG_FILES,
+        checkpoint_suffixes=SEGMENTER_SUFFIXES,
         without_download="label maps of the frames in place of a model (`--labels DIR`, with `classify` `--base DIR`)",
     )
 

@@ -3,7 +3,7 @@
 The fused maps of four frames (-9, -6, -3 and the target) go through focal blocks, in which every window of the target
 attends to its surroundings in all four (`focal_attention.py`). The refined target is classified beside the plain one.
 
-Source: "Coarse-to-Fine Feature Mining for Video Semantic Segmentation" (arXiv 2204.03330), Sec. 3; what the paper
+Source: "Coarse-to-Fine Feature Mining for Video Semantic Segmentation" (arXiv 2204.03330v1), Sec. 3; what the paper
 leaves open is as in the published code and checkpoints.
 """
 
@@ -40,6 +40,10 @@ class CffmFrame:
 
     fused: Tensor
     grid: tuple[int, int]
+
+    def as_reference(self) -> "CffmFrame":
+        """Return what later frames need of this one: all of it."""
+        return self
 
 
 class CffmHead(SegformerHead):

@@ -3,7 +3,7 @@
 Every 7 x 7 window of the target attends to its own cells, to a ring around it, and to pooled cells of the target and of
 each reference frame: coarse and wide in the farthest frame, fine and narrow in the nearest.
 
-Source: arXiv 2204.03330, Sec. 3.2; window, ring and the sizes of `POOLINGS` are as in the published code.
+Source: arXiv 2204.03330v1, Sec. 3.2; window, ring and the sizes of `POOLINGS` are as in the published code.
 """
 
 from collections.abc import Sequence

@@ -52,7 +52,8 @@ class MixTransformer(nn.Module):
     def __init__(self, size: MitSize) -> None:
         super().__init__()
         self.size = size
-        drop_paths = torch.linspace(0, DROP_PATH, sum(size.depths)).tolist()
+        last = sum(size.depths) - 1
+        drop_paths = [DROP_PATH * block / last for block in range(last + 1)]
         previous = 3
         for stage, (channels, depth) in enumerate(zip(size.channels, size.depths, strict=True), start=1):
             kernel, stride = (7, 4) if stage == 1 else (3, 2)

@@ -1,0 +1,213 @@
+"""A native video model as a `Segmenter`: frame after frame in, labels out, as the published test scripts make them.
+
+Those scripts encode every frame of the clip of four anew for each target. Here a frame is encoded once and what later
+frames need of it is kept for nine frames; the labels are the same.
+"""
+
+from collections import deque
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Final, Literal, cast
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ...devices import choose_device, choose_dtype
+from ...errors import SettingsError, ShapeError, WeightsError
+from ...hub import ModelLocation
+from ...types import BaseLabels, LabelSpace
+from ..upsampling import argmax_at_size
+from .checkpoint import load_model
+from .frames import NUM_EARLIER, clip_indices, network_input, network_size
+from .mit import Stages
+from .segformer import VssModel
+from .tv3s import Tv3sHead, Tv3sState
+
+Context = Literal["clip", "stream", "frame"]
+CONTEXTS: Final[Mapping[Context, str]] = {  # what the labels of a frame depend on besides the frame
+    "clip": "the frames 9, 6 and 3 before it, as in the published test scripts (default)",
+    "stream": "a state that is carried from frame to frame (TV3S)",
+    "frame": "nothing: the single-frame SegFormer that each of these models holds",
+}
+
+
+class VssSegmenter:
+    """SegFormer, CFFM, MRCFA or TV3S, run through a clip.
+
+    Attributes:
+        model: The network, in evaluation mode.
+        label_space: Its classes.
+        location: Where the weights lie.
+        context: What a frame's labels may depend on besides the frame.
+
+    Args:
+        model: As above.
+        label_space: As above.
+        location: As above.
+        context: "clip", "stream" (TV3S only) or "frame".
+        want_probabilities: Also return class probabilities.
+        batch_size: Frames per pass of the encoder; default 1 on the CPU, 4 elsewhere.
+
+    Raises:
+        SettingsError: If the model cannot use this context.
+        WeightsError: If the model has another number of classes than the label set.
+    """
+
+    def __init__(
+        self,
+        model: VssModel,
+        label_space: LabelSpace,
+        location: ModelLocation,
+        *,
+        context: Context = "clip",
+        want_probabilities: bool = False,
+        batch_size: int | None = None,
+    ) -> None:
+        head = model.decode_head
+        if context == "stream" and not isinstance(head, Tv3sHead):
+            raise SettingsError(f"{location.id}: only TV3S carries a state from frame to frame; leave out @stream")
+        if label_space.num_classes != head.num_classes:
+            raise WeightsError(
+                f"{location.id} tells {head.num_classes} classes apart, but {label_space.name or 'its label set'} "
+                f"names {label_space.num_classes}"
+            )
+        parameter = next(model.parameters())
+        self.model = model.eval().requires_grad_(False)
+        self.label_space = label_space
+        self.location = location
+        self.context = context
+        # What the three heads over several frames have in common: encode, decode.
+        self._clip_head: Any = head if context == "clip" and head.num_frames > 1 else None
+        self.device, self.dtype = parameter.device, parameter.dtype
+        self.want_probabilities = want_probabilities
+        self.batch_size = batch_size or (1 if self.device.type == "cpu" else 4)
+        if self.batch_size < 1:
+            raise SettingsError(f"batch size must be at least 1, found {batch_size}")
+        self.reset()
+
+    @classmethod
+    def from_location(
+        cls,
+        location: ModelLocation,
+        device: str = "cpu",
+        dtype: str = "float32",
+        *,
+        context: Context = "clip",
+        want_probabilities: bool = False,
+        batch_size: int | None = None,
+    ) -> "VssSegmenter":
+        """Load a published checkpoint, or a folder that our training wrote.
+
+        Raises:
+            WeightsError: If it cannot be read or is no network of this family.
+            SettingsError: If `device` or `dtype` is unknown or not available here, or the model has no such context.
+        """
+        device = choose_device(device)
+        precision = choose_dtype(dtype, device)
+        loaded = load_model(location)
+        return cls(
+            loaded.model.to(device, precision),
+            loaded.label_space,
+            location,
+            context=context,
+            want_probabilities=want_probabilities,
+            batch_size=batch_size,
+        )
+
+    def reset(self) -> None:
+        """Forget the clip: the next frame is the first one of another."""
+        self._index = 0  # of the next frame
+        self._earlier: deque[Any] = deque(maxlen=NUM_EARLIER)  # encoded frames, or pictures not encoded yet
+        self._state: Tv3sState | None = None
+        self._size: tuple[int, int] | None = None
+
+    @torch.inference_mode()
+    def pass_over(self, frames: np.ndarray) -> None:
+        """Take note of frames, uint8 RGB (L, H, W, 3), whose labels nobody needs, but which come before others.
+
+        Cheap but for a carried state, which has to see every frame.
+        """
+        self._check(frames)
+        if self.context == "stream":
+            for _ in self._frame_logits(frames):
+                pass
+            return
+        self._index += len(frames)
+        if self._clip_head is not None:
+            self._earlier.extend(frame.copy() for frame in frames[-NUM_EARLIER:])
+
+    @torch.inference_mode()
+    def predict(self, frames: np.ndarray) -> BaseLabels:
+        """Label consecutive frames, uint8 RGB (L, H, W, 3), going on where the last call ended.
+
+        Returns:
+            Labels (L, H, W) and, if wanted, float16 probabilities (L, C, h, w) on a grid of a quarter of the network's
+            input, stretched over the whole frame; each cell sums to 1.
+
+        Raises:
+            ShapeError: If `frames` has another shape or dtype, or another size than the clip's frames before.
+            WeightsError: If the model's scores are not finite numbers.
+        """
+        self._check(frames)
+        size = (frames.shape[1], frames.shape[2])
+        labels = np.empty(frames.shape[:3], self.label_space.dtype)
+        probabilities = []
+        for row, logits in enumerate(self._frame_logits(frames)):
+            if not torch.isfinite(logits).all():
+                raise WeightsError(
+                    f"{self.location.id} gave scores that are not finite numbers in {self.dtype}; try --dtype float32"
+                )
+            best = argmax_at_size(logits, size, by_way_of=network_size(size))
+            labels[row] = best.to("cpu", torch.int32).numpy()
+            if self.want_probabilities:
+                probabilities.append(logits.softmax(0).to("cpu", torch.float16).numpy())
+        return BaseLabels(labels, np.stack(probabilities) if probabilities else None)
+
+    def _check(self, frames: np.ndarray) -> None:
+        if frames.ndim != 4 or frames.shape[3] != 3 or frames.dtype != np.uint8 or 0 in frames.shape:
+            raise ShapeError(f"frames are {frames.dtype} {frames.shape}, expected uint8 (L, H, W, 3)")
+        size = (frames.shape[1], frames.shape[2])
+        if self._size not in (None, size):
+            raise ShapeError(f"frames are {size} after frames of {self._size}: call reset() between clips")
+        self._size = size
+
+    def _frame_logits(self, frames: np.ndarray) -> Iterator[Tensor]:
+        """Yield the logits (C, h, w), float32, of each frame; moves on through the clip."""
+        self._encode_pending()
+        for start in range(0, len(frames), self.batch_size):
+            for stages, fused in self._encode(frames[start : start + self.batch_size]):
+                yield self._logits(stages, fused)[0].float()
+                self._index += 1
+
+    def _encode(self, frames: Sequence[np.ndarray] | np.ndarray) -> Iterator[tuple[Stages, Tensor]]:
+        """Yield the stages and the fused map of each frame, (1, D, h, w)."""
+        images = torch.stack([network_input(frame) for frame in frames]).to(self.device, self.dtype)
+        stages = self.model.backbone(images)
+        fused = self.model.decode_head.fuse(stages)
+        for row in range(len(images)):
+            c1, c2, c3, c4 = (stage[row : row + 1] for stage in stages)
+            yield (c1, c2, c3, c4), fused[row : row + 1]
+
+    def _logits(self, stages: Stages, fused: Tensor) -> Tensor:
+        """Return the logits (1, C, h, w) of the next frame, and keep what later ones need of it."""
+        head = self.model.decode_head
+        if self.context == "stream":
+            assert isinstance(head, Tv3sHead)
+            logits, self._state = head.step(head.encode(stages, fused), self._state)
+            return logits
+        if self._clip_head is None:
+            return head.classify(fused)
+        target = self._clip_head.encode(stages, fused)
+        first = self._index - len(self._earlier)
+        references = [self._earlier[index - first] for index in clip_indices(self._index)[:-1]]
+        self._earlier.append(target.as_reference())
+        if not references:
+            return head.classify(fused)
+        return cast(Tensor, self._clip_head.decode([*references, target]))
+
+    def _encode_pending(self) -> None:
+        """Encode the frames that were passed over and are still within reach."""
+        for place, kept in enumerate(self._earlier):
+            if isinstance(kept, np.ndarray):
+                [(stages, fused)] = self._encode(kept[None])
+                self._earlier[place] = self._clip_head.encode(stages, fused).as_reference()
