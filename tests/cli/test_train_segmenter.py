@@ -2,6 +2,7 @@
 
 import json
 
+import numpy as np
 import pytest
 import torch
 
@@ -84,8 +85,22 @@ def test_a_dry_run_says_what_it_costs_and_writes_nothing(command, street, tmp_pa
     assert not (tmp_path / "out").exists()
 
 
+def test_a_native_model_is_trained_and_labels_frames(command, toy_root, street, tmp_path):
+    """The whole way but for validation, which takes seconds a frame: from random weights to `load_segmenter`."""
+    out = tmp_path / "out"
+    native = ("--model", "segformer-vss-b0", "--scale", "853x480", "--data", toy_root, "--steps", 1, "--batch", 1)
+    answer = command(*words(street, out, *native))
+    assert answer.code == 0, answer.text
+    assert "SegFormer B0, 4 classes starts from random weights" in answer.text
+    segmenter = load_segmenter(str(out))
+    assert segmenter.label_space.names == ("ground", "disc", "box", "late")
+    assert segmenter.predict(np.zeros((1, 32, 32, 3), np.uint8)).labels.shape == (1, 32, 32)
+    again = command(*words(street, tmp_path / "again", *native[2:], "--model", out, "--dry-run"))
+    assert again.code == 0, again.text
+    assert "SegFormer B0 from out" in again.text
+
+
 def test_video_models_need_clips(command, toy_root, street, tmp_path):
-    pytest.importorskip("sam2vss.segmenters.vss.architecture")
     answer = command(*words(street, tmp_path / "out", "--data", toy_root, "--model", "cffm-b0", "--scale", "853x480"))
     assert "no clip of toy train has these 10 frames: the longest has 3" in answer.message
 

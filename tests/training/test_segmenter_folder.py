@@ -50,7 +50,7 @@ def test_what_is_written(data, tmp_path):
     assert facts["scores"]["weights of step"] == progress.best_step
     assert facts["recipe"]["warmup"] == 0
     text = (tmp_path / "README.md").read_text()
-    for part in ("| training | toy train |", "| mIoU |", "\nThis is a toy.\n", "## Licence", "| rate | 0.01 |"):
+    for part in ("| training | toy |", "| mIoU |", "\nThis is a toy.\n", "## Licence", "| rate | 0.01 |"):
         assert part in text
     for file in ("README.md", "training.json"):
         assert str(data.root.parent) not in (tmp_path / file).read_text()

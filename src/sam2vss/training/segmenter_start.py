@@ -10,9 +10,15 @@ from ..segmenters.hub_models import SEGMENTER_NAMES, find_model
 from ..types import LabelSpace
 
 if TYPE_CHECKING:
+    from ..segmenters.vss.architecture import Family
     from .segmenter_model import TrainableSegmenter
 
-NATIVE_FAMILIES: Final = {"segformer-vss": "SegFormer", "cffm": "CFFM", "mrcfa": "MRCFA", "tv3s": "TV3S"}
+NATIVE_FAMILIES: Final[dict[str, "Family"]] = {
+    "segformer-vss": "SegFormer",
+    "cffm": "CFFM",
+    "mrcfa": "MRCFA",
+    "tv3s": "TV3S",
+}
 DEFAULT_SCALE: Final = (853, 480)  # longer and shorter side, VSPW's
 _NATIVE_NAME: Final = re.compile(rf"({'|'.join(NATIVE_FAMILIES)})-(b\d)")
 
@@ -41,8 +47,11 @@ def load_start(
             f"{name} has its own: leave it out"
         )
     if native is not None or _is_native_file(name):
+        from ..segmenters.vss.mit import MIT_SIZES
         from .segmenter_native import load_native_trainable, new_native_trainable
 
+        if native is not None and native[2] not in MIT_SIZES:
+            raise SettingsError(f"there is no native model {name}, expected one of {_native_names()}")
         if scale != DEFAULT_SCALE:
             raise SettingsError(
                 f"native models see frames fitted into {DEFAULT_SCALE[0]}x{DEFAULT_SCALE[1]} at inference, so they are "
