@@ -158,3 +158,8 @@ def test_a_fingerprint_tells_data_apart(data, tmp_path):
     assert before == SampleSet(toy_data(tmp_path / "data"), 4).fingerprint()
     (tmp_path / "data" / "data" / "a" / "mask" / "0002.png").unlink()
     assert before != SampleSet(toy_data(tmp_path / "data"), 1).fingerprint()
+
+
+def test_a_sample_looks_different_in_every_pass(tmp_path):
+    views = maker(SampleSet(toy_data(tmp_path / "one", {"a": 1}), 1), batch=1)
+    assert len({views.make(step, 0).frames.tobytes() for step in range(4)}) == 4
