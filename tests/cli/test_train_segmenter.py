@@ -7,9 +7,7 @@ import pytest
 import torch
 
 from sam2vss.datasets.synthetic import LABEL_SPACE
-from sam2vss.hub import local_model
 from sam2vss.segmenters import load_segmenter
-from sam2vss.segmenters.vss.segmenter import VssSegmenter
 from toy_training import toy_data
 
 
@@ -88,13 +86,13 @@ def test_a_dry_run_says_what_it_costs_and_writes_nothing(command, street, tmp_pa
 
 
 def test_a_native_model_is_trained_and_labels_frames(command, toy_root, street, tmp_path):
-    """The whole way but for validation, which takes seconds a frame: from random weights to labels."""
+    """The whole way but for validation, which takes seconds a frame: from random weights to `load_segmenter`."""
     out = tmp_path / "out"
     native = ("--model", "segformer-vss-b0", "--scale", "853x480", "--data", toy_root, "--steps", 1, "--batch", 1)
     answer = command(*words(street, out, *native))
     assert answer.code == 0, answer.text
     assert "SegFormer B0, 4 classes starts from random weights" in answer.text
-    segmenter = VssSegmenter.from_location(local_model(out))
+    segmenter = load_segmenter(str(out))
     assert segmenter.label_space.names == ("ground", "disc", "box", "late")
     assert segmenter.predict(np.zeros((1, 32, 32, 3), np.uint8)).labels.shape == (1, 32, 32)
     again = command(*words(street, tmp_path / "again", *native[2:], "--model", out, "--dry-run"))

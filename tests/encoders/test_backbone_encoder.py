@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 from fake_hub import fake_hub, use_hub
 from sam2vss.encoders import load_encoder
 from sam2vss.errors import SettingsError, WeightsError
-from sam2vss.segmenters.preprocessing import _resize
+from sam2vss.segmenters.preprocessing import resize
 from tiny_backbones import MEAN, STD, save_tiny_backbone, smooth_frame
 
 PLAIN = {"dinov2": 14, "dinov3": 16, "clip": 16, "siglip": 16, "vit": 16}  # side of their patches
@@ -34,7 +34,7 @@ def model_of(family, folder):
 
 def pixels_of(frame, size, interpolation):
     """Resized, scaled to [0, 1], normalised: (1, 3, *size)."""
-    resized = _resize(torch.from_numpy(frame.copy()).permute(2, 0, 1)[None], size, interpolation).float() / 255
+    resized = resize(torch.from_numpy(frame.copy()).permute(2, 0, 1)[None], size, interpolation).float() / 255
     return (resized - torch.tensor(MEAN)[:, None, None]) / torch.tensor(STD)[:, None, None]
 
 

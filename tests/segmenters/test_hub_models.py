@@ -18,9 +18,9 @@ from safetensors.torch import load_file, save_file
 from fake_hub import fake_hub, use_hub
 from sam2vss.errors import SettingsError, ShapeError, WeightsError
 from sam2vss.segmenters import load_segmenter
-from sam2vss.segmenters.hub_models import HubSegmenter, merge_patches
+from sam2vss.segmenters.hub_models import HubSegmenter
 from sam2vss.segmenters.palettes import palette_of
-from sam2vss.segmenters.preprocessing import Patches, Preprocessing
+from sam2vss.segmenters.preprocessing import Preprocessing
 from tiny_segmenters import BUILDERS, NAMES, NUM_CLASSES, save_tiny
 
 
@@ -35,9 +35,9 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def load(models: Path) -> Callable[[str], HubSegmenter]:
+def load(models: Path) -> Callable[[str], Any]:
     """Loads a model once for all tests that only look at it."""
-    return functools.cache(lambda name: HubSegmenter.from_pretrained(str(models / name), want_probabilities=True))
+    return functools.cache(lambda name: load_segmenter(str(models / name), want_probabilities=True))
 
 
 @pytest.fixture
@@ -53,7 +53,7 @@ def noise(length: int, height: int, width: int) -> np.ndarray:
     return (fine * 255).to(torch.uint8).permute(0, 2, 3, 1).numpy()
 
 
-@pytest.mark.parametrize("name", [name for name in BUILDERS if name not in ("mobilenet_v2", "mobilevit")])
+@pytest.mark.parametrize("name", [name for name in BUILDERS if name not in ("mobilenet_v2", "mobilevit", "videomt")])
 def test_labels_equal_those_of_transformers_own_processor(models, load, name):
     """The frame has a size that needs no resampling, where the two may differ by a grey level."""
     height, width = {"eomt": (64, 100), "mask2former": (64, 96), "maskformer": (64, 96)}.get(name, (64, 64))
@@ -90,7 +90,6 @@ def labels_by_transformers(model: Any, folder: Path, name: str, frames: np.ndarr
         "oneformer": tf.MaskFormerImageProcessorPil,  # OneFormer's own asks the hub for a file of class names
         "detr": tf.DetrImageProcessorPil,
         "eomt": tf.EomtImageProcessorPil,
-        "videomt": tf.SegformerImageProcessorPil,  # VidEoMT's own needs torchvision
     }[name]
     config = json.loads((folder / "preprocessor_config.json").read_text())
     config = {key: value for key, value in config.items() if not key.endswith("_type")}
@@ -106,12 +105,6 @@ def labels_by_transformers(model: Any, folder: Path, name: str, frames: np.ndarr
             tokens = torch.tensor(words["input_ids"]) * torch.tensor(words["attention_mask"])
             outputs = model(**inputs, task_inputs=tokens.expand(len(frames), -1))
             return np.stack(processor.post_process_semantic_segmentation(outputs, sizes))
-        if name == "videomt":
-            labels = []
-            for pixels in inputs["pixel_values"]:  # on the CPU our batches are single frames
-                outputs = model(pixel_values_videos=pixels[None, None])
-                labels += tf.MaskFormerImageProcessorPil().post_process_semantic_segmentation(outputs, sizes[:1])
-            return np.stack(labels)
         outputs = model(**inputs)
     if name == "eomt":
         outputs.patch_offsets = offsets
@@ -305,15 +298,6 @@ def test_options_that_do_not_exist_are_named(models, options, message):
 def test_frames_of_another_form_are_refused(load, shape):
     with pytest.raises(ShapeError, match=r"expected uint8 \(L, H, W, 3\)"):
         load("segformer").predict(np.zeros(shape, np.uint8))
-
-
-def test_patches_are_averaged_where_they_overlap():
-    # Two 2-pixel patches over 3 pixels: 1 1 . and . 5 5 -> 1, (1 + 5) / 2, 5.
-    scores = torch.stack([torch.full((1, 2, 2), 1.0), torch.full((1, 2, 2), 5.0)])
-    wide = merge_patches(scores, Patches(2, (0, 1), along_height=False), (2, 3))
-    assert wide.tolist() == [[[[1, 3, 5], [1, 3, 5]]]]
-    high = merge_patches(scores, Patches(2, (0, 1), along_height=True), (3, 2))
-    assert high.tolist() == [[[[1, 1], [3, 3], [5, 5]]]]
 
 
 def test_well_known_label_sets_get_their_customary_colours():

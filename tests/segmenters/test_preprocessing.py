@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from sam2vss.errors import WeightsError
-from sam2vss.segmenters.preprocessing import Preprocessing, _resize, _resize_in_floats
+from sam2vss.segmenters.preprocessing import Preprocessing, _resize_in_floats, resize
 
 SIZES = [(37, 64), (90, 41), (5, 3), (33, 33)]
 CASES = {
@@ -73,7 +73,7 @@ def test_a_frame_that_needs_no_resizing_keeps_its_exact_values():
 @pytest.mark.parametrize("size", [(20, 30), (90, 70)])
 def test_the_way_of_a_gpu_gives_the_same_pixels_to_one_grey_level(size):
     images = torch.randint(0, 256, (2, 3, 41, 53), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
-    bytes_way, floats_way = (resize(images, size, "bilinear").int() for resize in (_resize, _resize_in_floats))
+    bytes_way, floats_way = (way(images, size, "bilinear").int() for way in (resize, _resize_in_floats))
     assert (bytes_way - floats_way).abs().max() == 1
 
 

@@ -7,7 +7,7 @@ import transformers as tf
 
 import toy
 from sam2vss.errors import SettingsError, WeightsError
-from sam2vss.hub import ModelLocation
+from sam2vss.hub import ModelLocation, local_model
 from sam2vss.segmenters.vss import tv3s
 from sam2vss.segmenters.vss.architecture import build, default_architecture
 from sam2vss.segmenters.vss.checkpoint import load_model, save_model
@@ -191,9 +191,9 @@ def test_classifiers_for_other_classes_are_new_and_all_else_is_kept(tmp_path):
 def test_as_many_other_classes_need_new_classifiers_too(tmp_path):
     start = new_native_trainable("TV3S", "b0", None, LabelSpace.numbered(3), 1)
     start.save(tmp_path)
-    same = load_native_trainable(str(tmp_path), LabelSpace.numbered(3), 0)
+    same = load_native_trainable(local_model(tmp_path), LabelSpace.numbered(3), 0)
     assert (same.notes, differing(start.network.state_dict(), same.network.state_dict())) == ((), set())
-    other = load_native_trainable(str(tmp_path), SPACE, 0)
+    other = load_native_trainable(local_model(tmp_path), SPACE, 0)
     changed = differing(start.network.state_dict(), other.network.state_dict())
     assert {name.split(".")[1] for name in changed} == {"linear_pred", "linear_pred2"}
 
@@ -202,11 +202,11 @@ def test_cffm_plus_is_refused_with_a_way_out(tmp_path):
     architecture = default_architecture("CFFM++", "b0", 3)
     save_model(tmp_path / "plus", build(architecture), architecture, SPACE)
     with pytest.raises(SettingsError, match=r"--model cffm-b0 --backbone .*plus"):
-        load_native_trainable(str(tmp_path / "plus"), SPACE, 0)
+        load_native_trainable(local_model(tmp_path / "plus"), SPACE, 0)
     trainable = new_native_trainable("CFFM", "b0", str(tmp_path / "plus"), SPACE, 0)
     assert trainable.about == {"family": "CFFM B0", "start": "plus"}
 
 
 def test_a_missing_checkpoint_is_named():
-    with pytest.raises(WeightsError, match=r"there is no file nowhere\.pth; expected a checkpoint of SegFormer, CFFM"):
+    with pytest.raises(WeightsError, match=r"there is no file nowhere\.pth; expected a checkpoint"):
         load_start("nowhere.pth", None, SPACE, DEFAULT_SCALE, 0)

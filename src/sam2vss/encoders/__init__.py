@@ -7,6 +7,7 @@ network that a tracker works with, so that its frames are encoded once.
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from ..errors import WeightsError
 from ..interfaces import FeatureEncoder
 from .names import EncoderName, parse_name
 
@@ -26,7 +27,8 @@ def load_encoder(text: str, device: str = "cpu", dtype: str = "float32") -> Feat
             "sam2:ID", "sam2:ID/LEVELS": SAM 2's image encoder; ID as `--sam2` takes it ("nano", alias, hub id, folder,
             `.pt` file). Levels: high, mid, low, stage1 to stage4; default low.
             "segmenter:ID", "segmenter:ID/LEVELS": the encoder of a segmentation model; ID as `--segmenter` takes it.
-            Levels: stage1, stage2, ... and, in SegFormer and UPerNet, fused; default the last stage.
+            Levels: stage1, stage2, ... and, in SegFormer, UPerNet and the native video models, fused; default the last
+            stage.
             "backbone:ID", "backbone:ID/LEVELS": a vision backbone of transformers (DINOv2, DINOv3, CLIP, SigLIP, ViT,
             Swin, ConvNeXt, Hiera, ...); ID is a hub id or folder. Levels: last, layer0, layer1, ...; default last.
             "@SIZE" behind LEVELS chooses the size of the network's input: "sam2:nano/low@512" (or "@WIDTHxHEIGHT"),
@@ -40,15 +42,33 @@ def load_encoder(text: str, device: str = "cpu", dtype: str = "float32") -> Feat
     """
     from .backbone_encoder import BackboneEncoder
     from .sam2_encoder import Sam2Encoder
-    from .segmenter_encoder import SegmenterEncoder
 
     loaders: dict[str, Callable[[EncoderName, str, str], FeatureEncoder]] = {
         "sam2": Sam2Encoder.from_name,
-        "segmenter": SegmenterEncoder.from_name,
+        "segmenter": _load_segmenter_encoder,
         "backbone": BackboneEncoder.from_name,
     }
     name = parse_name(text)
     return loaders[name.kind](name, device, dtype)
+
+
+def _load_segmenter_encoder(name: EncoderName, device: str, dtype: str) -> FeatureEncoder:
+    """Load the encoder of a segmentation model, one of transformers or a native one."""
+    from ..segmenters import load_segmenter
+    from ..segmenters.hub_models import HubSegmenter
+    from ..segmenters.vss.segmenter import VssSegmenter
+    from .native_encoder import NativeEncoder
+    from .segmenter_encoder import SegmenterEncoder
+
+    segmenter = load_segmenter(name.model, device, dtype)
+    if isinstance(segmenter, VssSegmenter):
+        return NativeEncoder(segmenter, name)
+    if isinstance(segmenter, HubSegmenter):
+        return SegmenterEncoder(segmenter, name)
+    raise WeightsError(
+        f"encoder {name}: the feature maps of a video model are not known here, but for SegFormer, CFFM, MRCFA and "
+        "TV3S; take backbone:ID for others"
+    )
 
 
 def share_encoder(text: str, location: "ModelLocation", network: "Sam2Network") -> "SharedEncoder | None":

@@ -13,7 +13,6 @@ import torch
 from torch import Tensor
 
 from ..errors import SettingsError, WeightsError
-from ..segmenters import load_segmenter
 from ..segmenters.hub_models import HubSegmenter, failing_as
 from .maps import as_batch, to_arrays, to_map
 from .names import EncoderName, fingerprint
@@ -59,11 +58,6 @@ class SegmenterEncoder:
             raise SettingsError(f"encoder {name}: this {family} model has no {absent[0]}, only {', '.join(known)}")
         self.channels = tuple(maps[level].shape[1] for level in self.level_names)
         self._name = EncoderName(name.kind, name.model, self.level_names)
-
-    @classmethod
-    def from_name(cls, name: EncoderName, device: str = "cpu", dtype: str = "float32") -> "SegmenterEncoder":
-        """Load the model of a name; see `load_encoder` for the arguments and errors."""
-        return cls(load_segmenter(name.model, device, dtype), name)
 
     @property
     def name(self) -> str:

@@ -4,21 +4,31 @@ A pipeline sees both as one thing, a `BaseLabelSource`: asked for the labels of 
 run. `load_segmenter` picks a model by name.
 """
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
-from ..errors import ShapeError
+from ..errors import SettingsError, ShapeError
 from ..interfaces import RemembersFrames, Segmenter
 from ..types import BaseLabels, Frame, LabelSpace
 from .stored import StoredLabels
+from .vss.contexts import split_context
 
 if TYPE_CHECKING:
     from ..hub import ModelLocation
-    from .hub_models import HubSegmenter
 
-__all__ = ["ModelLabels", "StoredLabels", "find_segmenter", "load_segmenter"]
+__all__ = ["LocatedSegmenter", "ModelLabels", "StoredLabels", "find_segmenter", "load_segmenter"]
+
+
+class LocatedSegmenter(Segmenter, Protocol):
+    """A base model that knows where its weights lie."""
+
+    @property
+    def location(self) -> "ModelLocation":
+        """Its files."""
+        ...
 
 
 class ModelLabels:
@@ -83,10 +93,11 @@ def find_segmenter(name: str) -> "ModelLocation":
 
     Raises:
         WeightsError: If it cannot be had.
+        SettingsError: If there is something else than a context behind the "@" of a local file.
     """
     from .hub_models import find_model
 
-    return find_model(name)
+    return find_model(split_context(name)[0])
 
 
 def load_segmenter(
@@ -96,11 +107,14 @@ def load_segmenter(
     *,
     want_probabilities: bool = False,
     batch_size: int | None = None,
-) -> "HubSegmenter":
+) -> LocatedSegmenter:
     """Load a segmentation model by name.
 
     Args:
-        name: "segformer-nano" (bundled), an alias such as "segformer-b2", a hub id "org/name", or a local folder.
+        name: "segformer-nano" (bundled), an alias such as "segformer-b2", a hub id "org/name", a local folder, or a
+            checkpoint file (`.pth`) of SegFormer, CFFM, MRCFA, TV3S or VidEoMT as their authors released it. Of the
+            first four, "cffm_b1.pth@frame" and "tv3s_b1.pth@stream" choose what a frame's labels depend on besides the
+            frame, see `vss.contexts.CONTEXTS`.
         device: "auto", "cpu", "cuda", "cuda:1", "mps".
         dtype: "auto", "float32", "bfloat16" or "float16".
         want_probabilities: Also return class probabilities (costs memory: C values per cell of the model's grid).
@@ -111,7 +125,23 @@ def load_segmenter(
         SettingsError: If `device` or `dtype` is unknown or not available here.
     """
     from .hub_models import HubSegmenter
+    from .kinds import kind_of
+    from .videomt import VideomtSegmenter
+    from .vss.segmenter import VssSegmenter
 
-    return HubSegmenter.from_pretrained(
-        name, device, dtype, want_probabilities=want_probabilities, batch_size=batch_size
-    )
+    location = find_segmenter(name)
+    context = split_context(name)[1]
+    kind = kind_of(location)
+    if context is not None and kind != "native":
+        raise SettingsError(
+            f"{name}: only native models (SegFormer, CFFM, MRCFA, TV3S) have a context, not {location.id}; leave out "
+            f"@{context}"
+        )
+    loaders: dict[str, Callable[..., LocatedSegmenter]] = {
+        "image model": HubSegmenter.from_location,
+        "VidEoMT folder": VideomtSegmenter.from_folder,
+        "VidEoMT checkpoint": VideomtSegmenter.from_checkpoint,
+        "native": partial(VssSegmenter.from_location, context=context or "clip"),
+    }
+    load = loaders[kind]
+    return load(location, device, dtype, want_probabilities=want_probabilities, batch_size=batch_size)

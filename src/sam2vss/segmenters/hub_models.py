@@ -18,19 +18,18 @@ import torch
 import transformers
 from torch.nn import functional
 
-from ..checkpoints import CHECKPOINT_SUFFIXES
+from ..checkpoints import CHECKPOINT_SUFFIXES, read_torch_file
 from ..devices import choose_device, choose_dtype
-from ..errors import LabelError, SettingsError, ShapeError, WeightsError
+from ..errors import LabelError, SettingsError, WeightsError
 from ..hub import ModelLocation, quiet_transformers, resolve_model
 from ..settings import SEGMENTER_ALIASES
 from ..types import BaseLabels, LabelSpace
 from .palettes import palette_of
-from .preprocessing import CONFIG_FILES, Patches, Preprocessing
-from .upsampling import argmax_at_size
+from .preprocessing import CONFIG_FILES, Preprocessing
+from .scores import NOBODYS_MASS, argmax_at_size, check_frames, merge_patches
 
 SEGMENTER_NAMES = {"segformer-nano": str(Path(__file__).parent / "nano"), **SEGMENTER_ALIASES}  # bundled, then hub ids
 SEGMENTER_SUFFIXES = (*CHECKPOINT_SUFFIXES, ".pkl")  # a .pkl is never opened, but what it is can be said
-NOBODYS_MASS = 1e-6  # ours: far below the mass of any query that means it
 LABEL_SET_KEY = "sam2vss_label_set"  # in the config.json of what `sam2vss train segmenter` made
 MASK2FORMER_GRID = (384, 384)  # transformers' own semantic post-processing, on which published numbers rest
 
@@ -38,7 +37,7 @@ _log = logging.getLogger(__name__)
 
 
 class HubSegmenter:
-    """A segmentation model of transformers as a `Segmenter`.
+    """An image segmentation model of transformers as a `Segmenter`; VidEoMT, which sees videos, is `VideomtSegmenter`.
 
     Attributes:
         location: Where the weights lie.
@@ -62,7 +61,7 @@ class HubSegmenter:
         self.device, self.dtype = parameter.device, parameter.dtype
         self.want_probabilities = want_probabilities
         self.batch_size = batch_size or (1 if self.device.type == "cpu" else 4)
-        self.label_space = _label_space(model.config, location.id)
+        self.label_space = configured_label_space(model.config, location.id)
         self.model = model
         self.preprocessing = preprocessing
         self._task_tokens = task_tokens
@@ -100,7 +99,7 @@ class HubSegmenter:
         with failing_as(location):
             config = transformers.AutoConfig.from_pretrained(location.path, local_files_only=True)
         preprocessing = Preprocessing.from_folder(location.path, config.model_type)
-        model = _load_model(location, config, preprocessing)
+        model = load_model(location, config, preprocessing)
         return cls(
             model.to(device, precision),
             preprocessing,
@@ -111,12 +110,10 @@ class HubSegmenter:
         )
 
     def reset(self) -> None:
-        """Nothing to forget: frames (for video models: calls of `predict`) are independent."""
+        """Nothing to forget: frames are independent."""
 
     def predict(self, frames: np.ndarray) -> BaseLabels:
         """Label frames, uint8 RGB (L, H, W, 3).
-
-        Video models see the frames of one call (in chunks of the batch size) as one video and start anew with the next.
 
         Returns:
             Labels (L, H, W) and, if wanted, float16 probabilities (L, C, h, w) on the model's own grid, stretched over
@@ -126,8 +123,7 @@ class HubSegmenter:
             ShapeError: If `frames` has another shape or dtype.
             WeightsError: If the model's scores are not finite numbers, or are not of the classes it names.
         """
-        if frames.ndim != 4 or frames.shape[3] != 3 or frames.dtype != np.uint8 or 0 in frames.shape:
-            raise ShapeError(f"frames are {frames.dtype} {frames.shape}, expected uint8 (L, H, W, 3)")
+        check_frames(frames)
         size = (frames.shape[1], frames.shape[2])
         labels = np.empty(frames.shape[:3], self.label_space.dtype)
         probabilities = []
@@ -198,7 +194,9 @@ class HubSegmenter:
 
 
 def find_model(name_or_path: str, revision: str | None = None) -> ModelLocation:
-    """Find a model's files by name, hub id or local folder; see `find_segmenter`."""
+    """Find a model's files by name, hub id, local folder or checkpoint file; see `find_segmenter`."""
+    if name_or_path.endswith(".pkl") and Path(name_or_path).is_file():
+        read_torch_file(Path(name_or_path))  # says what it is in place of a model: mmsegmentation's res.pkl, mostly
     return resolve_model(
         name_or_path,
         SEGMENTER_NAMES,
@@ -209,19 +207,6 @@ def find_model(name_or_path: str, revision: str | None = None) -> ModelLocation:
     )
 
 
-def merge_patches(scores: torch.Tensor, patches: Patches, size: tuple[int, int]) -> torch.Tensor:
-    """Lay the scores of patches (B * P, C, s, s) side by side to (B, C, h, w); where they overlap they are averaged."""
-    count = len(patches.starts)
-    merged = scores.new_zeros((len(scores) // count, scores.shape[1], *size))
-    layers = scores.new_zeros(size)
-    axis = 2 if patches.along_height else 3
-    for i, start in enumerate(patches.starts):
-        length = min(patches.side, size[axis - 2] - start)
-        merged.narrow(axis, start, length).add_(scores[i::count].narrow(axis, 0, length))
-        layers.narrow(axis - 2, start, length).add_(1)
-    return merged / layers.clamp_min(1)
-
-
 def _forward(model: transformers.PreTrainedModel, inputs: torch.Tensor, task_tokens: torch.Tensor | None) -> Any:
     if model.config.model_type == "videomt":
         return model(pixel_values_videos=inputs[None])
@@ -230,7 +215,12 @@ def _forward(model: transformers.PreTrainedModel, inputs: torch.Tensor, task_tok
     return model(pixel_values=inputs)
 
 
-def _load_model(location: ModelLocation, config: Any, preprocessing: Preprocessing) -> transformers.PreTrainedModel:
+def load_model(location: ModelLocation, config: Any, preprocessing: Preprocessing) -> transformers.PreTrainedModel:
+    """Load the weights of a folder into transformers' network, float32, in evaluation mode.
+
+    Raises:
+        WeightsError: If it is no segmentation model, cannot be read, or lacks weights that its scores depend on.
+    """
     semantic = transformers.MODEL_FOR_SEMANTIC_SEGMENTATION_MAPPING
     universal = transformers.MODEL_FOR_UNIVERSAL_SEGMENTATION_MAPPING
     if type(config) in semantic:
@@ -306,7 +296,8 @@ def _task_tokens(location: ModelLocation, config: Any) -> torch.Tensor:
     return prompt
 
 
-def _label_space(config: Any, model_id: str) -> LabelSpace:
+def configured_label_space(config: Any, model_id: str) -> LabelSpace:
+    """Read the classes from a model's configuration, with their customary colours where the set is known."""
     names = tuple(str(config.id2label.get(i, f"class {i}")) for i in range(config.num_labels))
     stored = getattr(config, LABEL_SET_KEY, None)
     if stored is not None:

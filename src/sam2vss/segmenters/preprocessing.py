@@ -221,7 +221,7 @@ class Preprocessing:
         import torch
 
         size = (int(frames.shape[1]), int(frames.shape[2]))
-        images = _resize(frames.permute(0, 3, 1, 2), self.resized(size), self.interpolation)
+        images = resize(frames.permute(0, 3, 1, 2), self.resized(size), self.interpolation)
         patches = self.patches(size)
         if patches is not None:
             axis = 2 if patches.along_height else 3
@@ -239,7 +239,7 @@ class Preprocessing:
         return (images.float() * self.scale - mean) / std
 
 
-def _resize(images: "torch.Tensor", size: tuple[int, int], interpolation: str) -> "torch.Tensor":
+def resize(images: "torch.Tensor", size: tuple[int, int], interpolation: str) -> "torch.Tensor":
     """Resize uint8 (L, 3, H, W), rows first, rounded to bytes like Pillow."""
     import torch
 

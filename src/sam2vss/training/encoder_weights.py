@@ -20,8 +20,9 @@ from ..checkpoints import CHECKPOINT_SUFFIXES, read_weights
 from ..errors import WeightsError
 from ..hub import ModelLocation, quiet_transformers, resolve_model
 from ..segmenters.hub_models import failing_as
+from ..segmenters.kinds import kind_of
 from ..segmenters.vss.architecture import is_vss
-from ..segmenters.vss.checkpoint import WEIGHT_FILE, is_native_folder
+from ..segmenters.vss.checkpoint import WEIGHT_FILE
 
 # Part of a name in transformers 5, and the published one; stages count from 0 there and from 1 here.
 _PARTS: Final = (
@@ -55,12 +56,13 @@ def read_start(name: str) -> dict[str, Tensor]:
         if not path.is_file():
             raise WeightsError(f"there is no file {path}; expected encoder weights such as mit_b1.pth")
         return _with_prefix(read_weights(path), name)
-    if is_native_folder(path):
-        try:
-            return load_file(path / WEIGHT_FILE)
-        except (OSError, SafetensorError) as error:
-            raise WeightsError(f"{path / WEIGHT_FILE} cannot be read: {error}") from error
-    return _read_hub(resolve_model(name, {}))
+    location = resolve_model(name, {})
+    if kind_of(location) != "native":
+        return _read_hub(location)
+    try:
+        return load_file(location.path / WEIGHT_FILE)
+    except (OSError, SafetensorError) as error:
+        raise WeightsError(f"{location.path / WEIGHT_FILE} cannot be read: {error}") from error
 
 
 def from_transformers(state: Mapping[str, Tensor]) -> dict[str, Tensor]:

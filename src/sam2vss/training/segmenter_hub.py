@@ -26,8 +26,11 @@ from ..types import LabelSpace
 from .segmenter_input import NetworkInput
 from .segmenter_schedule import is_of_head
 
-NATIVE_NAMES: Final = "segformer-vss, cffm, mrcfa, tv3s"  # for a message
 HUB_FAMILIES: Final = ("segformer", "upernet")
+TRAINABLE_FAMILIES: Final = (  # for messages
+    f"Families that can be trained: {', '.join(HUB_FAMILIES)} of the hub, and the native segformer-vss, cffm, mrcfa, "
+    "tv3s"
+)
 _PILLOW_FILTER: Final = {"nearest-exact": 0, "bilinear": 2, "bicubic": 3}
 
 
@@ -172,7 +175,6 @@ def preprocessor_config(preprocessing: Preprocessing) -> dict[str, Any]:
 def _check_family(config: Any, location: ModelLocation) -> None:
     if config.model_type in HUB_FAMILIES:
         return
-    trainable = f"{', '.join(HUB_FAMILIES)} of the hub, and the native {NATIVE_NAMES}"
     is_universal = type(config) in transformers.MODEL_FOR_UNIVERSAL_SEGMENTATION_MAPPING
     reason = (
         "its loss matches queries to single objects, which needs scipy and masks of objects"
@@ -181,7 +183,7 @@ def _check_family(config: Any, location: ModelLocation) -> None:
     )
     raise SettingsError(
         f"{location.id} is a {config.model_type} model, which `train segmenter` cannot train: {reason}. "
-        f"Families that can be trained: {trainable}"
+        f"{TRAINABLE_FAMILIES}"
     )
 
 

@@ -111,36 +111,34 @@ def new_native_trainable(
     return NativeTrainable(model, architecture, label_space, Path(backbone).name, [note])
 
 
-def load_native_trainable(name: str, label_space: LabelSpace, seed: int) -> NativeTrainable:
+def load_native_trainable(location: ModelLocation, label_space: LabelSpace, seed: int) -> NativeTrainable:
     """Load a native checkpoint or folder for the classes of a data set; classifiers for other classes are new.
 
     Raises:
         WeightsError: If it cannot be read.
         SettingsError: If it is CFFM++.
     """
-    path = Path(name).expanduser()
-    if not path.exists():
-        raise WeightsError(f"there is no file {path}; expected a checkpoint of SegFormer, CFFM, MRCFA or TV3S")
-    loaded = load_model(ModelLocation(name, path))
+    loaded = load_model(location)
     found = loaded.architecture
     if found.family == "CFFM++":
         raise SettingsError(
-            f"{name} is CFFM++, whose branch to prototypes is trained apart and not here: train CFFM from it with "
-            f"--model cffm-{found.size.name} --backbone {name}"
+            f"{location.id} is CFFM++, whose branch to prototypes is trained apart and not here: train CFFM from it "
+            f"with --model cffm-{found.size.name} --backbone {location.id}"
         )
+    start = Path(location.id).name
     if loaded.label_space.names == label_space.names:
-        return NativeTrainable(loaded.model, found, label_space, path.name)
+        return NativeTrainable(loaded.model, found, label_space, start)
     architecture = Architecture(found.family, found.size, label_space.num_classes, found.depth)
     model = _new_model(architecture, seed)
     classifiers = _classifiers(found.family)
     kept = {key: value for key, value in loaded.model.state_dict().items() if key not in classifiers}
     model.load_state_dict({**model.state_dict(), **kept})
     note = (
-        f"{path.name} tells {found.num_classes} classes apart ({loaded.label_space.name}), the data set has "
+        f"{start} tells {found.num_classes} classes apart ({loaded.label_space.name}), the data set has "
         f"{label_space.num_classes} ({label_space.name or 'without a name'}): its classifiers start from random "
         "weights, everything else is kept"
     )
-    return NativeTrainable(model, architecture, label_space, path.name, [note])
+    return NativeTrainable(model, architecture, label_space, start, [note])
 
 
 def _new_model(architecture: Architecture, seed: int) -> VssModel:

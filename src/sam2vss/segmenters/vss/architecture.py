@@ -30,9 +30,10 @@ _UNUSED: Final[Mapping[Family, tuple[str, ...]]] = {
     "MRCFA": segformer.UNUSED_KEYS,
     "TV3S": segformer.UNUSED_KEYS,
 }
+FAMILIES: Final[tuple[Family, ...]] = tuple(_UNUSED)
 _CFFM_DEPTHS: Final = {"b0": 1, "b1": 2, "b2": 2, "b3": 2, "b4": 2, "b5": 4}  # b3, b4: ours, none was published
 _CFFM_BLOCKS: Final = "decode_head.decoder_focal.blocks."
-_DEEP_STACK: Final = "decode_head.hypercorre_module.encoder_layer4.3."  # a second convolution per step
+_DEEP_STACK: Final = "decode_head.hypercorre_module.hpn.encoder_layer4.3."  # a second convolution per step
 
 
 @dataclass(frozen=True)

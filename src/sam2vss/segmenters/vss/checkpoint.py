@@ -23,7 +23,7 @@ from ..class_names import label_space_of
 from .architecture import Architecture, build_from, is_vss, recognise
 from .segformer import VssModel
 
-FORMAT: Final = "sam2vss segmenter"
+FOLDER_FORMAT: Final = "sam2vss segmenter"
 CONFIG_FILE: Final = "config.json"
 WEIGHT_FILE: Final = "model.safetensors"
 
@@ -61,15 +61,6 @@ def describe_checkpoint(path: Path) -> Architecture | None:
     return recognise(weights, str(path)) if is_vss(weights) else None
 
 
-def is_native_folder(folder: Path) -> bool:
-    """Whether a folder was written by `save_model`."""
-    try:
-        config = json.loads((folder / CONFIG_FILE).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return False
-    return isinstance(config, dict) and config.get("format") == FORMAT
-
-
 def save_model(folder: Path, model: VssModel, architecture: Architecture, label_space: LabelSpace) -> None:
     """Write a network so that `--segmenter FOLDER` loads it; config.json comes last, so a folder with it is whole.
 
@@ -87,7 +78,7 @@ def save_model(folder: Path, model: VssModel, architecture: Architecture, label_
         discard(temporary)
         raise write_error(folder / WEIGHT_FILE, error) from error
     config = {
-        "format": FORMAT,
+        "format": FOLDER_FORMAT,
         "family": architecture.family,
         "size": architecture.size.name,
         "label_space": label_space.to_dict(),

@@ -5,8 +5,8 @@ frames need of it is kept for nine frames; the labels are the same.
 """
 
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Final, Literal, cast
+from collections.abc import Iterator, Sequence
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -16,19 +16,13 @@ from ...devices import choose_device, choose_dtype
 from ...errors import SettingsError, ShapeError, WeightsError
 from ...hub import ModelLocation
 from ...types import BaseLabels, LabelSpace
-from ..upsampling import argmax_at_size
+from ..scores import argmax_at_size, check_frames
 from .checkpoint import load_model
+from .contexts import Context
 from .frames import NUM_EARLIER, clip_indices, network_input, network_size
 from .mit import Stages
 from .segformer import VssModel
 from .tv3s import Tv3sHead, Tv3sState
-
-Context = Literal["clip", "stream", "frame"]
-CONTEXTS: Final[Mapping[Context, str]] = {  # what the labels of a frame depend on besides the frame
-    "clip": "the frames 9, 6 and 3 before it, as in the published test scripts (default)",
-    "stream": "a state that is carried from frame to frame (TV3S)",
-    "frame": "nothing: the single-frame SegFormer that each of these models holds",
-}
 
 
 class VssSegmenter:
@@ -164,8 +158,7 @@ class VssSegmenter:
         return BaseLabels(labels, np.stack(probabilities) if probabilities else None)
 
     def _check(self, frames: np.ndarray) -> None:
-        if frames.ndim != 4 or frames.shape[3] != 3 or frames.dtype != np.uint8 or 0 in frames.shape:
-            raise ShapeError(f"frames are {frames.dtype} {frames.shape}, expected uint8 (L, H, W, 3)")
+        check_frames(frames)
         size = (frames.shape[1], frames.shape[2])
         if self._size not in (None, size):
             raise ShapeError(f"frames are {size} after frames of {self._size}: call reset() between clips")

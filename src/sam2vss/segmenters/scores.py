@@ -1,11 +1,22 @@
-"""From class scores on a model's grid to the best class of every pixel of the frame, in bounded memory."""
+"""From class scores to labels: what all base models share once they have scored the pixels of a frame."""
 
 from collections.abc import Sequence
 
+import numpy as np
 import torch
 from torch.nn import functional
 
+from ..errors import ShapeError
+from .preprocessing import Patches
+
 MAX_UPSAMPLED_VALUES = 1 << 24  # ours: 64 MB of scores at frame size at a time, whatever the number of classes
+NOBODYS_MASS = 1e-6  # ours: far below the mass of any query that means it
+
+
+def check_frames(frames: np.ndarray) -> None:
+    """Raise `ShapeError` unless these are frames, uint8 RGB (L, H, W, 3), none of the sides empty."""
+    if frames.ndim != 4 or frames.shape[3] != 3 or frames.dtype != np.uint8 or 0 in frames.shape:
+        raise ShapeError(f"frames are {frames.dtype} {frames.shape}, expected uint8 (L, H, W, 3)")
 
 
 def argmax_at_size(
@@ -35,3 +46,16 @@ def argmax_at_size(
         best_score = torch.where(is_better, part_score, best_score)
         best_class = torch.where(is_better, part_class + first, best_class)
     return best_class
+
+
+def merge_patches(scores: torch.Tensor, patches: Patches, size: tuple[int, int]) -> torch.Tensor:
+    """Lay the scores of patches (B * P, C, s, s) side by side to (B, C, h, w); where they overlap they are averaged."""
+    count = len(patches.starts)
+    merged = scores.new_zeros((len(scores) // count, scores.shape[1], *size))
+    layers = scores.new_zeros(size)
+    axis = 2 if patches.along_height else 3
+    for i, start in enumerate(patches.starts):
+        length = min(patches.side, size[axis - 2] - start)
+        merged.narrow(axis, start, length).add_(scores[i::count].narrow(axis, 0, length))
+        layers.narrow(axis - 2, start, length).add_(1)
+    return merged / layers.clamp_min(1)

@@ -1,0 +1,329 @@
+"""VidEoMT as a base model: a video goes through it frame by frame, and its queries live on from frame to frame.
+
+The network's layers are transformers'; what drives them is here, because transformers' own loop forgets the queries
+after every call and takes square pictures only. Order of steps and numbers are those of the authors' online inference
+(tue-mps/videomt at 39411e9: videomt/videomt.py, `videomt_online`; datasets' configs).
+"""
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from ..checkpoints import read_weights
+from ..devices import choose_device, choose_dtype
+from ..errors import SettingsError, WeightsError
+from ..hub import ModelLocation
+from ..types import BaseLabels, LabelSpace
+from .class_names import label_space_of
+from .hub_models import configured_label_space, failing_as, load_model
+from .preprocessing import Preprocessing, resize
+from .scores import MAX_UPSAMPLED_VALUES, NOBODYS_MASS, argmax_at_size, check_frames
+from .videomt_checkpoints import load_network, refuse_instances
+
+if TYPE_CHECKING:
+    import transformers
+
+PROBABILITY_STRIDE = 4  # ours: probabilities lie on every fourth pixel of the resized frame, as fine as the masks do
+
+
+@dataclass(frozen=True)
+class OfficialInput:
+    """Frames as the authors' code feeds them for VSPW and VIPSeg.
+
+    Attributes:
+        shortest: The shorter side after resizing, in pixels.
+        longest: The longer side is at most this.
+        divisor: Rows and columns of the mean colour are added below and to the right, up to multiples of this.
+
+    Source: configs/VSPW/Base_R50_720p.yaml (720), detectron2's defaults (1333), SIZE_DIVISIBILITY of the configs.
+    """
+
+    shortest: int = 720
+    longest: int = 1333
+    divisor: int = 32
+    mean: tuple[float, float, float] = (123.675, 116.28, 103.53)
+    std: tuple[float, float, float] = (58.395, 57.12, 57.375)
+
+    def resized(self, size: tuple[int, int]) -> tuple[int, int]:
+        """Return the (height, width) that a frame of (height, width) is resized to, before padding; as detectron2."""
+        factor = self.shortest / min(size)
+        rows, columns = (self.shortest if side == min(size) else side * factor for side in size)
+        if max(rows, columns) > self.longest:
+            shrink = self.longest / max(rows, columns)
+            rows, columns = rows * shrink, columns * shrink
+        return int(rows + 0.5), int(columns + 0.5)
+
+    def __call__(self, frames: Tensor) -> Tensor:
+        """Turn uint8 RGB (L, H, W, 3) into the network's input, float32 (L, 3, h, w)."""
+        size = (int(frames.shape[1]), int(frames.shape[2]))
+        images = resize(frames.permute(0, 3, 1, 2), self.resized(size), "bilinear").float()
+        mean, std = (torch.tensor(values, device=images.device).view(3, 1, 1) for values in (self.mean, self.std))
+        below, right = (math.ceil(side / self.divisor) * self.divisor - side for side in images.shape[2:])
+        return functional.pad((images - mean) / std, (0, right, 0, below))
+
+
+@dataclass(frozen=True)
+class QueryAnswers:
+    """What the queries found in one frame.
+
+    Attributes:
+        classes: Class logits, float32 (Q, C + 1); the last class is "none".
+        queries: The queries after the last layer, normalised, (Q, D).
+        features: The patches after the last layer, normalised, (D, h, w).
+    """
+
+    classes: Tensor
+    queries: Tensor
+    features: Tensor
+
+
+class QueryStream:
+    """Runs the network over the frames of a video, one after the other.
+
+    Attributes:
+        model: transformers' network.
+    """
+
+    def __init__(self, model: "transformers.VideomtForUniversalSegmentation") -> None:
+        self.model = model
+        self._queries: Tensor | None = None  # of the last frame, not normalised, (1, Q, D)
+
+    def reset(self) -> None:
+        """Start a new video: the next frame is met with the learned queries alone."""
+        self._queries = None
+
+    @torch.inference_mode()
+    def push(self, pixels: Tensor) -> Iterator[QueryAnswers]:
+        """Yield what the queries find in the next frames, (B, 3, H, W), H and W multiples of the patch side.
+
+        The layers without queries see the frames as one batch, the others one frame after the other.
+        """
+        model, patch = self.model, self.model.config.patch_size
+        grid = (pixels.shape[2] // patch, pixels.shape[3] // patch)
+        first = model.num_hidden_layers - model.config.num_blocks
+        tokens = self._embed(pixels, grid)
+        for layer in model.layers[:first]:
+            tokens = layer(tokens)
+        prefix = model.embeddings.num_prefix_tokens
+        for frame_tokens in tokens.split(1):
+            queries = model.query.weight[None]
+            if self._queries is not None:
+                queries = queries + model.query_updater(self._queries)
+            count = queries.shape[1]
+            mixed = torch.cat([queries, frame_tokens], dim=1)
+            for layer in model.layers[first:]:
+                mixed = layer(mixed)
+            self._queries = mixed[:, :count]
+            answers = model.layernorm(mixed)[0]
+            features = answers[count + prefix :].T.reshape(-1, *grid)
+            yield QueryAnswers(model.class_predictor(answers[:count]).float(), answers[:count], features)
+
+    @torch.inference_mode()
+    def masks(self, found: QueryAnswers) -> Tensor:
+        """Return the queries' mask logits, float32 (Q, h, w), at a quarter of the input's side (patches of 16)."""
+        features = self.model.upscale_block(found.features[None])[0]
+        return torch.einsum("qd,dhw->qhw", self.model.mask_head(found.queries), features).float()
+
+    def _embed(self, pixels: Tensor, grid: tuple[int, int]) -> Tensor:
+        """Return class token, registers and patches with their positions, (B, 1 + R + h w, D)."""
+        embeddings = self.model.embeddings
+        patches = embeddings.patch_embeddings(pixels)
+        patches = patches + positions_at(embeddings.position_embeddings.weight, grid)
+        extra = torch.cat([embeddings.cls_token, embeddings.register_tokens], dim=1)
+        return torch.cat([extra.expand(len(patches), -1, -1), patches], dim=1)
+
+
+def positions_at(learned: Tensor, grid: tuple[int, int]) -> Tensor:
+    """Stretch the learned positions of a square grid, (N, D), over another one: (h w, D)."""
+    side = math.isqrt(len(learned))
+    if grid == (side, side):
+        return learned
+    square = learned.float().T.reshape(1, -1, side, side)
+    stretched = functional.interpolate(square, grid, mode="bicubic", antialias=True)
+    return stretched[0].flatten(1).T.to(learned.dtype)
+
+
+def class_scores(masks: Tensor, classes: Tensor, input_size: tuple[int, int], image_size: tuple[int, int]) -> Tensor:
+    """Add up, per pixel and class, the queries' mask probabilities weighted by their class probabilities.
+
+    The masks are enlarged to the network's input before they become probabilities, a few queries at a time.
+
+    Args:
+        masks: Mask logits (Q, h, w) of the whole input.
+        classes: Class probabilities (Q, C), without "none".
+        input_size: Of the network's input, padding included.
+        image_size: The part of it, from the top left, that shows the frame.
+
+    Returns:
+        Scores (C, *image_size).
+    """
+    scores = masks.new_zeros((classes.shape[1], *image_size))
+    group = max(1, MAX_UPSAMPLED_VALUES // (input_size[0] * input_size[1]))
+    for few_masks, few_classes in zip(masks.split(group), classes.split(group), strict=True):
+        large = functional.interpolate(few_masks[None], input_size, mode="bilinear", align_corners=False)[0]
+        shown = large[:, : image_size[0], : image_size[1]].sigmoid()
+        scores += torch.einsum("qc,qhw->chw", few_classes, shown)
+    return scores
+
+
+class VideomtSegmenter:
+    """A VidEoMT as a `Segmenter`: the frames of a clip are one video, however they are cut into calls of `predict`.
+
+    The queries are carried from call to call until `reset`. A query's class is decided for all frames of one call
+    together, by the mean of its class logits, as the authors' code decides it for all frames that it gets at once: a
+    clip in one call gives their labels, and so does a long one in pieces, which they feed in the same way. With
+    `shares_classes=False` every frame decides for itself, and the cuts make no difference.
+
+    Attributes:
+        location: Where the weights lie.
+        label_space: VSPW's classes for the authors' checkpoints, else the names from the model's configuration.
+        preprocessing: Makes the network's input of frames.
+    """
+
+    def __init__(
+        self,
+        model: "transformers.VideomtForUniversalSegmentation",
+        preprocessing: OfficialInput | Preprocessing,
+        label_space: LabelSpace,
+        location: ModelLocation,
+        *,
+        want_probabilities: bool = False,
+        batch_size: int | None = None,
+        shares_classes: bool = True,
+    ) -> None:
+        if batch_size is not None and batch_size < 1:
+            raise SettingsError(f"batch size must be at least 1, found {batch_size}")
+        refuse_instances(label_space.num_classes, location.id)
+        parameter = next(model.parameters())
+        self.location = location
+        self.label_space = label_space
+        self.preprocessing = preprocessing
+        self.device, self.dtype = parameter.device, parameter.dtype
+        self.want_probabilities = want_probabilities
+        self.batch_size = batch_size or (1 if self.device.type == "cpu" else 4)
+        self.shares_classes = shares_classes
+        self.stream = QueryStream(model)
+
+    @classmethod
+    def from_checkpoint(
+        cls,
+        location: ModelLocation,
+        device: str = "cpu",
+        dtype: str = "float32",
+        *,
+        want_probabilities: bool = False,
+        batch_size: int | None = None,
+    ) -> "VideomtSegmenter":
+        """Load a `.pth` file as the authors released it.
+
+        Raises:
+            WeightsError: If it cannot be read or is no VidEoMT that labels every pixel.
+            SettingsError: If `device` or `dtype` is unknown or not available here.
+        """
+        device = choose_device(device)
+        precision = choose_dtype(dtype, device)
+        model = load_network(read_weights(location.path), location.path).to(device, precision)
+        label_space = label_space_of(model.config.num_labels)
+        return cls(
+            model,
+            OfficialInput(),
+            label_space,
+            location,
+            want_probabilities=want_probabilities,
+            batch_size=batch_size,
+        )
+
+    @classmethod
+    def from_folder(
+        cls,
+        location: ModelLocation,
+        device: str = "cpu",
+        dtype: str = "float32",
+        *,
+        want_probabilities: bool = False,
+        batch_size: int | None = None,
+    ) -> "VideomtSegmenter":
+        """Load a model in transformers' format; raises as `from_checkpoint` does."""
+        import transformers
+
+        device = choose_device(device)
+        precision = choose_dtype(dtype, device)
+        with failing_as(location):
+            config = transformers.AutoConfig.from_pretrained(location.path, local_files_only=True)
+        preprocessing = Preprocessing.from_folder(location.path, config.model_type)
+        model = load_model(location, config, preprocessing).to(device, precision)
+        label_space = configured_label_space(config, location.id)
+        return cls(
+            model,
+            preprocessing,
+            label_space,
+            location,
+            want_probabilities=want_probabilities,
+            batch_size=batch_size,
+        )
+
+    def reset(self) -> None:
+        """Start a new clip."""
+        self.stream.reset()
+
+    @torch.inference_mode()
+    def pass_over(self, frames: np.ndarray) -> None:
+        """Carry the queries through frames, uint8 RGB (L, H, W, 3), that nobody asks the labels of."""
+        check_frames(frames)
+        self._answers(frames)
+
+    @torch.inference_mode()
+    def predict(self, frames: np.ndarray) -> BaseLabels:
+        """Label the next frames of a clip, uint8 RGB (L, H, W, 3); keeps the features of all of them until it ends.
+
+        Returns:
+            Labels (L, H, W) and, if wanted, float16 probabilities (L, C, h, w) on a quarter of the resized frame's
+            grid, stretched over the whole frame; each cell sums to 1.
+
+        Raises:
+            ShapeError: If `frames` has another shape or dtype.
+            WeightsError: If the model's scores are not finite numbers.
+        """
+        check_frames(frames)
+        size = (frames.shape[1], frames.shape[2])
+        labels = np.empty(frames.shape[:3], self.label_space.dtype)
+        probabilities = []
+        found, input_size = self._answers(frames)
+        logits = torch.stack([answers.classes for answers in found])
+        if self.shares_classes:
+            logits = logits.mean(0, keepdim=True).expand_as(logits)
+        for row, answers in enumerate(found):
+            classes = logits[row].softmax(-1)[:, :-1]
+            scores = class_scores(self.stream.masks(answers), classes, input_size, self.preprocessing.resized(size))
+            if not torch.isfinite(scores).all():
+                raise WeightsError(
+                    f"{self.location.id} gave scores that are not finite numbers in {self.dtype}; try --dtype float32"
+                )
+            labels[row] = argmax_at_size(scores, size).to("cpu", torch.int32).numpy()
+            if self.want_probabilities:
+                probabilities.append(_probabilities(scores))
+        return BaseLabels(labels, np.stack(probabilities) if probabilities else None)
+
+    def _answers(self, frames: np.ndarray) -> tuple[list[QueryAnswers], tuple[int, int]]:
+        """Run the network over the frames; also return the (height, width) of its input."""
+        found: list[QueryAnswers] = []
+        input_size = (0, 0)
+        for start in range(0, len(frames), self.batch_size):
+            batch = torch.from_numpy(np.array(frames[start : start + self.batch_size])).to(self.device)
+            pixels = self.preprocessing(batch).to(self.dtype)
+            input_size = (int(pixels.shape[2]), int(pixels.shape[3]))
+            found += self.stream.push(pixels)
+        return found, input_size
+
+
+def _probabilities(scores: Tensor) -> np.ndarray:
+    """Bring class scores (C, h, w) to a coarser grid and make each cell sum to 1; float16."""
+    rows, columns = (math.ceil(side / PROBABILITY_STRIDE) for side in scores.shape[1:])
+    cells = functional.adaptive_avg_pool2d(scores, (rows, columns)) + NOBODYS_MASS
+    return (cells / cells.sum(0)).to("cpu", torch.float16).numpy()
