@@ -193,9 +193,14 @@ def test_the_best_weights_are_kept(data, tmp_path):
 
 
 def test_the_last_step_is_validated_and_logged(data, tmp_path):
-    run(make(data, tmp_path, validate=lambda: math.nan, validate_every=4))
+    run(make(data, tmp_path, validate=lambda: 0.25, validate_every=4))
     lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
-    assert [(line["step"], line["val_miou"]) for line in lines] == [(4, None), (6, None)]
+    assert [(line["step"], line["val_miou"]) for line in lines] == [(4, 0.25), (6, 0.25)]
+
+
+def test_validation_without_a_labelled_pixel_is_said(data, tmp_path):
+    with pytest.raises(SettingsError, match="the validation clips have no labelled pixel, so nothing can be scored"):
+        run(make(data, tmp_path, validate=lambda: math.nan, validate_every=4))
 
 
 def test_views_are_padded_with_zeros_after_normalisation(data, tmp_path):

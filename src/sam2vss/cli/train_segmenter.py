@@ -279,6 +279,10 @@ def _print_plan(job: "SegmenterJob") -> None:
         ["time of all steps", _time(seconds * recipe.steps)],
         ["checkpoint", f"{12 * parameters / 1e6:.1f} MB"],  # weights and two averages, 4 bytes each
     ]
+    if job.device.startswith("cuda"):
+        import torch
+
+        rows.append(["memory of the GPU", f"{torch.cuda.max_memory_allocated(job.device) / 1e9:.1f} GB"])
     if job.validation is not None:
         times = math.ceil(recipe.steps / job.validate_every)
         rows.append(["validation on top", f"{times} times {job.validation.num_frames} frames"])

@@ -216,6 +216,8 @@ class SegmenterTraining:
             for step in range(2):
                 started = time.perf_counter()
                 self._step([self._views.make(step, row) for row in range(self.recipe.batch)])
+                if self._device_type == "cuda":
+                    torch.cuda.synchronize(self.place.device)
                 seconds = time.perf_counter() - started
         return seconds
 
@@ -276,7 +278,12 @@ class SegmenterTraining:
         miou = self._validate()
         network.train()
         progress = self.progress
-        progress.last_miou = -1.0 if math.isnan(miou) else miou
+        if math.isnan(miou):
+            raise SettingsError(
+                "the validation clips have no labelled pixel, so nothing can be scored: look at their label maps and at "
+                "the void ids of the label set (`sam2vss check-data`)"
+            )
+        progress.last_miou = miou
         if progress.last_miou > progress.best_miou:
             progress.best_step, progress.best_miou = progress.step, progress.last_miou
             write_tensors(self.place.out / BEST_FILE, network.state_dict(), {"step": progress.step, "miou": miou})

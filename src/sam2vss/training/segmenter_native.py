@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import SettingsError, WeightsError
+from ..files import discard
 from ..hub import ModelLocation
 from ..segmenters.preprocessing import Preprocessing
 from ..segmenters.vss.architecture import Architecture, Family, build, default_architecture
@@ -77,6 +78,7 @@ class NativeTrainable:
 
     def save(self, folder: Path) -> None:
         """Write config.json and model.safetensors; see `TrainableSegmenter`."""
+        discard(folder / "preprocessor_config.json")  # of a hub model that this one replaces
         save_model(folder, self._model, self._architecture, self.label_space)
 
 
