@@ -280,8 +280,8 @@ class SegmenterTraining:
         progress = self.progress
         if math.isnan(miou):
             raise SettingsError(
-                "the validation clips have no labelled pixel, so nothing can be scored: look at their label maps and at "
-                "the void ids of the label set (`sam2vss check-data`)"
+                "the validation clips have no labelled pixel, so nothing can be scored: look at their label maps and "
+                "at the void ids of the label set (`sam2vss check-data`)"
             )
         progress.last_miou = miou
         if progress.last_miou > progress.best_miou:
