@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 import toy
 from sam2vss.errors import RunError, SettingsError
@@ -229,6 +230,16 @@ def test_seen_pixels_are_counted_by_class(data, tmp_path):
         np.concatenate([toy.toy_labels(toy.toy_objects(count)).ravel() for count in (12, 5)]), minlength=4
     )
     assert training.progress.seen == expected.tolist()
+    assert training.progress.void_views == 0
+
+
+def test_views_without_labels_are_counted(tmp_path):
+    """One of two frames is void all over, and every step shows both."""
+    data = toy_data(tmp_path / "data", {"a": 2})
+    mask = tmp_path / "data" / "data" / "a" / "mask" / "0001.png"
+    Image.fromarray(np.full((24, 36), 255, np.uint8)).save(mask)
+    training = run(make(data, tmp_path, replace(RECIPE, steps=4, batch=2)))
+    assert training.progress.void_views == 4
 
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])

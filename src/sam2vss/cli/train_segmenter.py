@@ -182,6 +182,8 @@ def segmenter(
             [f"mIoU of {job.validation.title}", f"{100 * progress.best_miou:.2f}"],
             ["the same, last step", f"{100 * progress.last_miou:.2f}"],
         ]
+    if progress.void_views:
+        rows.append(["views without a label", f"{progress.void_views} of {recipe.steps * recipe.batch}"])
     _print_end(rows, job, progress.seen)
     return EXIT_DONE
 

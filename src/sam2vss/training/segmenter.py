@@ -89,6 +89,7 @@ class TrainingProgress:
     Attributes:
         step: Steps done.
         seen: Labelled pixels of views by class.
+        void_views: Views without a labelled pixel.
         best_step: Step of the best validation, 0 before the first one.
         best_miou: Its mIoU, -1 before the first one.
         last_miou: mIoU of the last validation.
@@ -99,6 +100,7 @@ class TrainingProgress:
 
     step: int = 0
     seen: list[int] = field(default_factory=list)
+    void_views: int = 0
     best_step: int = 0
     best_miou: float = -1.0
     last_miou: float = -1.0
@@ -261,6 +263,7 @@ class SegmenterTraining:
         for view in views:
             counts = np.bincount(view.labels.ravel(), minlength=num_classes)[:num_classes]
             self.progress.seen = [before + int(new) for before, new in zip(self.progress.seen, counts, strict=True)]
+            self.progress.void_views += not counts.any()
         self._check_labels(at_least=VOID_VIEWS)
 
     def _check_labels(self, at_least: int) -> None:

@@ -185,6 +185,8 @@ def training_facts(job: SegmenterJob, progress: TrainingProgress) -> dict[str, A
             "clips": len(data.clips),
             "labelled frames": job.samples.num_labelled,
             "samples": len(job.samples),
+            "views": progress.step * job.recipe.batch,
+            "views without labels": progress.void_views,
             "passes": round(progress.step * job.recipe.batch / len(job.samples), 2),
             "share of labelled pixels seen": shares,
         },
