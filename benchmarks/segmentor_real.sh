@@ -35,8 +35,9 @@ study() {  # NUMBER NAME SEGMENTER-STEPS WINDOW SCORED-CLIP TRAINING-CLIPS...
     shift 5
     local place=$runs/$name root=$data/$name
     local model=$place/segformer
-    [[ -e $model/preprocessor_config.json ]] || \
-        "$bin/python" benchmarks/small_base.py "$root" --clips "$@" --steps "$steps" --out "$model"
+    [[ -e $model/preprocessor_config.json ]] || sam2vss train segmenter --data "$root" --only "$@" \
+        --model segformer-nano --scale 341x256 --crop 256 --lr 2e-3 --head-factor 1 --steps "$steps" --device cpu \
+        --out "$model" --resume
     local sources=()
     for training in "$@"; do sources+=("$root/data/$training"); done
     local masklets="--segmenter $model --sam2 nano --preset paper --save-masklets"

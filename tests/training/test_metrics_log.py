@@ -67,3 +67,23 @@ def test_numbers_of_an_earlier_training_stay_until_the_first_new_ones(tmp_path):
             log.write(1, loss=loss)
             log.write(2, loss=loss)
     assert [json.loads(line)["loss"] for line in (tmp_path / FILE_NAME).read_text().splitlines()] == [5.0, 5.0]
+
+
+def test_a_training_that_goes_on_keeps_what_came_before(tmp_path, monkeypatch):
+    without_tensorboard(monkeypatch)
+    (tmp_path / "metrics.jsonl").write_text(
+        '{"step": 1, "time_s": 50.0, "loss": 0.5}\n{"step": 2, "time_s": 90.0, "loss": 0.4}\nhalf a li'
+    )
+    with MetricsLog(tmp_path, after=1) as log:
+        log.write(2, loss=0.3)
+    first, second = read_lines(tmp_path)
+    assert first == {"step": 1, "time_s": 50.0, "loss": 0.5}
+    assert (second["step"], second["loss"]) == (2, 0.3)
+    assert 50 <= second["time_s"] < 60  # time goes on too
+
+
+def test_a_training_that_goes_on_without_numbers_begins_them(tmp_path, monkeypatch):
+    without_tensorboard(monkeypatch)
+    with MetricsLog(tmp_path, after=7) as log:
+        log.write(8, loss=0.3)
+    assert [line["step"] for line in read_lines(tmp_path)] == [8]

@@ -35,6 +35,7 @@ from .stability import stability
 from .synthetic import synthetic
 from .train import nano
 from .train_masklets import classifier, fusion
+from .train_segmenter import segmenter
 
 app = App(
     name="sam2vss",
@@ -59,12 +60,14 @@ app.command(doctor)
 train = App(name="train", help="Train models.")
 train.command(classifier)
 train.command(fusion)
+train.command(segmenter)
 train.command(nano)
 app.command(train)
 
 # What the system answers about a path that a user gave, wherever it is first touched.
 REFUSALS = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENAMETOOLONG, errno.ELOOP)
 
+TRAININGS = ("classifier", "fusion", "segmenter", "nano")
 COMMANDS = tuple(name for name in app if not name.startswith("-"))
 
 
@@ -87,7 +90,7 @@ def launch(
 
         options = _read_config(config)
         # one entry a command: with a flat file cyclopts would silently drop options named like a command (report)
-        data = {**dict.fromkeys(COMMANDS, options), "train": dict.fromkeys(("classifier", "fusion", "nano"), options)}
+        data = {**dict.fromkeys(COMMANDS, options), "train": dict.fromkeys(TRAININGS, options)}
         app.config = (Dict(data, source=str(config.absolute())),)
     code = app(tokens, exit_on_error=False, print_error=False, result_action="return_value")
     return code if isinstance(code, int) else EXIT_DONE
@@ -143,7 +146,7 @@ def _call(arguments: Sequence[str]) -> int:
 
 def _way_on(arguments: Sequence[str]) -> str:
     """Say how to go on after an interruption."""
-    if {"refine", "classify", "bench", "ablate", "classifier", "fusion"} & set(arguments):
+    if {"refine", "classify", "bench", "ablate", "classifier", "fusion", "segmenter"} & set(arguments):
         return "what is finished is kept; go on with the same command and --resume"
     if "train" in arguments:
         return "the same command goes on from the last checkpoint"

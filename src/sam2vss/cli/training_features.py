@@ -129,7 +129,7 @@ def gather(
     folders = [FeatureFolder.open(path) for path in options.features]
     held = [FeatureFolder.open(path) for path in options.val_features]
     if options.data is not None:
-        split = options.split or _default_split(options.data, "train", options.only, options.label_set)
+        split = options.split or default_split(options.data, "train", options.only, options.label_set)
         place = options.out / "features"
         folders.append(_make(options, masklets, options.data, split, options.only, place))
     if options.val_data is not None:
@@ -199,7 +199,7 @@ def _refuse_options_of_making(options: FeatureOptions, masklets: MaskletSettings
         )
 
 
-def _default_split(root: Path, name: str, only: tuple[str, ...], label_set: str | None) -> str | None:
+def default_split(root: Path, name: str, only: tuple[str, ...], label_set: str | None) -> str | None:
     """Return the list of training clips where the data set has one and no clips are named."""
     from ..datasets.catalogue import find_dataset
 

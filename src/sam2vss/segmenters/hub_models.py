@@ -20,7 +20,7 @@ from torch.nn import functional
 
 from ..checkpoints import CHECKPOINT_SUFFIXES, read_torch_file
 from ..devices import choose_device, choose_dtype
-from ..errors import SettingsError, WeightsError
+from ..errors import LabelError, SettingsError, WeightsError
 from ..hub import ModelLocation, quiet_transformers, resolve_model
 from ..settings import SEGMENTER_ALIASES
 from ..types import BaseLabels, LabelSpace
@@ -31,6 +31,7 @@ from .scores import NOBODYS_MASS, argmax_at_size, check_frames, merge_patches
 
 SEGMENTER_NAMES = {"segformer-nano": str(Path(__file__).parent / "nano"), **SEGMENTER_ALIASES}  # bundled, then hub ids
 SEGMENTER_SUFFIXES = (*CHECKPOINT_SUFFIXES, ".pkl")  # a .pkl is never opened, but what it is can be said
+LABEL_SET_KEY = "sam2vss_label_set"  # in the config.json of what `sam2vss train segmenter` made
 MASK2FORMER_GRID = (384, 384)  # transformers' own semantic post-processing, on which published numbers rest
 
 _log = logging.getLogger(__name__)
@@ -304,10 +305,24 @@ def configured_label_space(config: Any, model_id: str) -> LabelSpace:
     Where nobody named them ("LABEL_0", ...) their number has to do, as for checkpoints.
     """
     names = tuple(str(config.id2label.get(i, f"class {i}")) for i in range(config.num_labels))
+    stored = getattr(config, LABEL_SET_KEY, None)
+    if stored is not None:
+        return _stored_label_space(stored, names, model_id)
     if names == tuple(f"LABEL_{i}" for i in range(len(names))):
         return label_space_of(len(names))
     set_name, palette = palette_of(names)
     return LabelSpace(names, palette, name=set_name or model_id)
+
+
+def _stored_label_space(content: Any, names: tuple[str, ...], model_id: str) -> LabelSpace:
+    """Return the label set that a model was trained on, as our training wrote it."""
+    try:
+        found = LabelSpace.from_dict(content)
+    except (LookupError, TypeError, ValueError, AttributeError, LabelError) as error:
+        raise WeightsError(f"{model_id} has a config.json whose {LABEL_SET_KEY} makes no sense: {error}") from error
+    if found.names != names:
+        raise WeightsError(f"{model_id} has a config.json whose {LABEL_SET_KEY} and id2label name different classes")
+    return found
 
 
 def known_model_types() -> list[str]:

@@ -8,7 +8,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from ..files import write_error
+from ..files import atomic_write_bytes, write_error
 
 FILE_NAME = "metrics.jsonl"
 TENSORBOARD_FOLDER = "tensorboard"
@@ -20,17 +20,23 @@ class MetricsLog:
     Args:
         out: Folder of the training run.
         say: Told every entry as well.
+        after: Go on with the numbers of an earlier training, of which those of later steps are dropped; None: replace
+            them.
 
     Attributes:
         has_tensorboard: Whether events are written.
     """
 
-    def __init__(self, out: Path, say: Callable[[dict[str, Any]], None] | None = None) -> None:
+    def __init__(
+        self, out: Path, say: Callable[[dict[str, Any]], None] | None = None, after: int | None = None
+    ) -> None:
         self._say = say
         self._started = time.monotonic()
         self._path = out / FILE_NAME
         self._has_begun = False
-        self._board = _open_board(out / TENSORBOARD_FOLDER)
+        if after is not None:
+            self._keep(after)
+        self._board = _open_board(out / TENSORBOARD_FOLDER, after)
 
     @property
     def has_tensorboard(self) -> bool:
@@ -44,6 +50,18 @@ class MetricsLog:
     ) -> None:
         if self._board is not None:
             self._board.close()
+
+    def _keep(self, last: int) -> None:
+        """Keep the lines up to a step; time goes on from the last of them. What is no line of numbers is dropped."""
+        try:
+            text = self._path.read_text(encoding="utf-8") if self._path.is_file() else ""
+        except (OSError, ValueError):  # unreadable numbers of the past are no reason not to train
+            text = ""
+        kept = [entry for line in text.splitlines() if (entry := _entry(line)) and entry["step"] <= last]
+        if kept:
+            atomic_write_bytes(self._path, "".join(json.dumps(entry) + "\n" for entry in kept).encode())
+            self._has_begun = True
+            self._started -= kept[-1]["time_s"]
 
     def write(self, step: int, **values: float) -> None:
         """Write the numbers of one step or epoch; the first ones replace those of an earlier training.
@@ -68,10 +86,19 @@ class MetricsLog:
             self._say(entry)
 
 
-def _open_board(folder: Path) -> Any:
+def _entry(line: str) -> dict[str, Any] | None:
+    try:
+        entry = json.loads(line)
+        is_entry = isinstance(entry["step"], int) and isinstance(entry["time_s"], int | float)
+    except (ValueError, TypeError, LookupError):
+        return None
+    return entry if is_entry else None
+
+
+def _open_board(folder: Path, after: int | None) -> Any:
     """Return a writer of TensorBoard events, None where TensorBoard is not installed (extra "train")."""
     try:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError:
         return None
-    return SummaryWriter(str(folder))
+    return SummaryWriter(str(folder), purge_step=None if after is None else after + 1)
