@@ -35,7 +35,8 @@ def refine(
     labels
         Base labels: a folder of label PNGs.
     segmenter
-        Base labels by a model: alias, hub id or local folder. Default where --labels is not given: segformer-b2.
+        Base labels by a model: alias, hub id, folder or checkpoint (.pth); `sam2vss models` lists them. Default without
+        --labels: segformer-b2.
     label_set
         Names, colours and ids of the label PNGs: vspw, vipseg or a label_set.json.
     fusion

@@ -64,7 +64,7 @@ class FeatureOptions:
     val_labels
         The same of the validation clips, if they lie elsewhere.
     segmenter
-        Base labels by a model: alias, hub id or local folder.
+        Base labels by a model: alias, hub id, folder or checkpoint (.pth); `sam2vss models` lists them.
     tracker
         Where masklets come from: sam2, superpixel, or stored:DIR.
     val_tracker
