@@ -1,27 +1,25 @@
 """A VidEoMT checkpoint as its authors write them, small enough to run in a moment, with weights made of the names."""
 
 import zlib
+from dataclasses import replace
 
 import numpy as np
 import torch
-import transformers
 from torch import Tensor
 
-from sam2vss.segmenters.hub_models import without_scipy
-from sam2vss.segmenters.videomt_checkpoints import VideomtArchitecture, official_shapes, videomt_config
+from sam2vss.segmenters.videomt_checkpoints import VideomtArchitecture, empty_network
+from sam2vss.segmenters.videomt_names import official_shapes
 
 TINY = VideomtArchitecture(
     width=128, layers=4, query_layers=2, queries=5, classes=124, patch=16, image=64, registers=4, upscalings=2,
     mlp_ratio=4,
 )  # fmt: skip
+BY_ENCODER = {"DINOv2": TINY, "DINOv3": replace(TINY, image=None)}
 
 
 def shapes_of(architecture: VideomtArchitecture) -> dict[str, torch.Size]:
     """Names and shapes of transformers' network; takes no memory."""
-    network = transformers.VideomtForUniversalSegmentation
-    with torch.device("meta"), without_scipy(network):
-        model = network(videomt_config(architecture))
-    return {name: tensor.shape for name, tensor in model.state_dict().items()}
+    return {name: tensor.shape for name, tensor in empty_network(architecture).state_dict().items()}
 
 
 def seeded(name: str, shape: torch.Size) -> Tensor:

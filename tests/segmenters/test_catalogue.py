@@ -64,7 +64,8 @@ def test_the_bundled_model_is_described_as_it_is():
     assert bundled.megabytes == pytest.approx(loaded.location.num_bytes / 1e6, abs=0.05)
 
 
-def test_videomt_has_as_many_parameters_as_the_authors_network():
-    sizes = {model.parameters_m for model in known_models() if model.family.startswith("VidEoMT")}
+@pytest.mark.parametrize(("encoder", "golden"), [("DINOv2", "L"), ("DINOv3", "L (DINOv3)")])
+def test_videomt_has_as_many_parameters_as_the_authors_network(encoder: str, golden: str):
+    sizes = {model.parameters_m for model in known_models() if model.family == f"VidEoMT ViT-L ({encoder})"}
 
-    assert sizes == {round(GOLDEN["names"]["L"]["parameters"] / 1e6, 1)}
+    assert sizes == {round(GOLDEN["names"][golden]["parameters"] / 1e6, 1)}

@@ -92,7 +92,7 @@ def test_weights_that_cannot_be_read_are_not_counted(segformer: Path, tmp_path: 
 def test_a_checkpoint_is_described(checkpoint: Path):
     found = describe_model(checkpoint)
 
-    assert found.family == "VidEoMT-128, 5 queries, positions of 64 pixels"
+    assert found.family == "VidEoMT-128 (DINOv2), 5 queries"
     assert (found.class_set, found.num_classes, found.problem) == ("vspw", 124, "")
     assert found.parameters == sum(tensor.numel() for tensor in official_weights().values())
 

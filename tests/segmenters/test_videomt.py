@@ -23,12 +23,12 @@ from sam2vss.segmenters.videomt import OfficialInput, VideomtSegmenter
 from sam2vss.segmenters.videomt_checkpoints import load_network
 from sam2vss.segmenters.videomt_stream import class_scores
 from tiny_segmenters import save_tiny
-from tiny_videomt import TINY, official_weights
+from tiny_videomt import BY_ENCODER, TINY, official_weights
 
 GOLDEN = json.loads((Path(__file__).parent / "golden_videomt.json").read_text())
 FILE = Path("vspw.pth")
 SMALL_INPUT = OfficialInput(shortest=48, longest=80)
-LENGTH, HEIGHT, WIDTH = GOLDEN["labels"]["frames"]
+LENGTH, HEIGHT, WIDTH = GOLDEN["frames"]
 
 
 def noise(length: int, height: int, width: int) -> np.ndarray:
@@ -40,30 +40,40 @@ def noise(length: int, height: int, width: int) -> np.ndarray:
 
 @pytest.fixture(scope="module")
 def make() -> Callable[..., VideomtSegmenter]:
-    """Builds segmenters around one network of 40 queries."""
-    model = load_network(official_weights(replace(TINY, queries=40)), FILE)
+    """Builds segmenters around networks of 40 queries."""
+    models = {
+        encoder: load_network(official_weights(replace(architecture, queries=40)), FILE)
+        for encoder, architecture in BY_ENCODER.items()
+    }
 
-    def build(**options: object) -> VideomtSegmenter:
-        return VideomtSegmenter(model, SMALL_INPUT, label_space_of(124), ModelLocation("tiny", FILE), **options)
+    def build(encoder: str = "DINOv2", **options: object) -> VideomtSegmenter:
+        return VideomtSegmenter(
+            models[encoder], SMALL_INPUT, label_space_of(124), ModelLocation("tiny", FILE), **options
+        )
 
     return build
 
 
-def golden_labels(which: str) -> np.ndarray:
-    values, lengths = zip(*GOLDEN["labels"][which], strict=True)
+def golden_labels(which: str, encoder: str = "DINOv2") -> np.ndarray:
+    values, lengths = zip(*GOLDEN["labels"][encoder][which], strict=True)
     return np.repeat(values, lengths).reshape(LENGTH, HEIGHT, WIDTH)
 
 
 @pytest.mark.parametrize(
     ("which", "cuts"), [("whole", [(0, 3)]), ("pieces", [(0, 2), (2, 3)])], ids=["one call", "two calls"]
 )
-def test_labels_equal_those_of_the_authors_online_inference(make, which: str, cuts: list[tuple[int, int]]):
-    segmenter, frames = make(), noise(LENGTH, HEIGHT, WIDTH)
+@pytest.mark.parametrize("encoder", BY_ENCODER)
+def test_labels_equal_those_of_the_authors_online_inference(
+    make, encoder: str, which: str, cuts: list[tuple[int, int]]
+):
+    segmenter, frames = make(encoder), noise(LENGTH, HEIGHT, WIDTH)
 
     labels = np.concatenate([segmenter.predict(frames[start:stop]).labels for start, stop in cuts])
 
     assert len(np.unique(labels)) > 3
-    assert np.mean(labels != golden_labels(which)) < 1e-3  # measured: none differs; a tie may fall otherwise elsewhere
+    assert (
+        np.mean(labels != golden_labels(which, encoder)) < 1e-3
+    )  # measured: none differs; a tie may fall otherwise elsewhere
 
 
 def test_the_golden_labels_would_show_a_query_that_is_forgotten(make):

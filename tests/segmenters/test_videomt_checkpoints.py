@@ -6,6 +6,7 @@
 
 import hashlib
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,23 +16,15 @@ from torch import Tensor
 
 from sam2vss.errors import WeightsError
 from sam2vss.segmenters.class_names import vipseg_training_order
-from sam2vss.segmenters.videomt_checkpoints import (
-    ENCODER,
-    OURS_ALONE,
-    VideomtArchitecture,
-    convert,
-    load_network,
-    official_name,
-    official_shapes,
-    recognise,
-)
-from tiny_videomt import TINY, official_weights, shapes_of
+from sam2vss.segmenters.videomt_checkpoints import VideomtArchitecture, convert, load_network, recognise
+from sam2vss.segmenters.videomt_names import ENCODER, OURS_ALONE, official_name, official_shapes
+from tiny_videomt import BY_ENCODER, TINY, official_weights, shapes_of
 
 GOLDEN = json.loads((Path(__file__).parent / "golden_videomt.json").read_text())
 FILE = Path("vspw_vit_large.pth")
 
 
-def large(**changes: int) -> VideomtArchitecture:
+def large(**changes: int | None) -> VideomtArchitecture:
     """The network of the model zoo for VSPW, ViT-L, with changes."""
     values = {
         "width": 1024, "layers": 24, "query_layers": 4, "queries": 200, "classes": 124, "patch": 16, "image": 1280,
@@ -44,7 +37,9 @@ ARCHITECTURES = {
     "S": large(width=384, layers=12, query_layers=3, image=640),
     "B": large(width=768, layers=12, query_layers=3, image=640),
     "L": large(),
+    "L (DINOv3)": large(image=None),
     "tiny": TINY,
+    "tiny (DINOv3)": BY_ENCODER["DINOv3"],
 }
 
 
@@ -68,57 +63,46 @@ def test_the_architecture_follows_from_the_tensors(size: str):
 
 
 def test_a_size_is_called_as_the_model_zoo_calls_it():
-    assert [str(ARCHITECTURES[size]) for size in ("S", "B", "L", "tiny")] == [
-        "VidEoMT-S", "VidEoMT-B", "VidEoMT-L", "VidEoMT-128",
+    assert [str(ARCHITECTURES[size]) for size in ("S", "B", "L", "tiny (DINOv3)")] == [
+        "VidEoMT-S (DINOv2)", "VidEoMT-B (DINOv2)", "VidEoMT-L (DINOv2)", "VidEoMT-128 (DINOv3)",
     ]  # fmt: skip
 
 
-@pytest.mark.parametrize(
-    ("ours", "theirs"),
-    [
-        ("embeddings.cls_token", (f"{ENCODER}.cls_token", None)),
-        ("embeddings.position_embeddings.weight", (f"{ENCODER}.pos_embed", None)),
-        ("layers.11.attention.k_proj.bias", (f"{ENCODER}.blocks.11.attn.qkv.bias", 1)),
-        ("layers.3.attention.out_proj.weight", (f"{ENCODER}.blocks.3.attn.proj.weight", None)),
-        ("layers.0.layer_scale2.lambda1", (f"{ENCODER}.blocks.0.ls2.gamma", None)),
-        ("layers.0.mlp.fc2.weight", (f"{ENCODER}.blocks.0.mlp.fc2.weight", None)),
-        ("upscale_block.block.1.layernorm2d.bias", ("backbone.upscale.1.norm.bias", None)),
-        ("upscale_block.block.0.conv2.weight", ("backbone.upscale.0.conv2.weight", None)),
-        ("mask_head.fc3.weight", ("backbone.mask_head.4.weight", None)),
-        ("query.weight", ("backbone.q.weight", None)),
-    ],
-)
-def test_names_are_translated(ours: str, theirs: tuple[str, int | None]):
-    assert official_name(ours) == theirs
-
-
-def test_our_weights_survive_the_way_to_the_authors_names_and_back():
-    shapes = shapes_of(TINY)
+@pytest.mark.parametrize("encoder", BY_ENCODER)
+def test_our_weights_survive_the_way_to_the_authors_names_and_back(encoder: str):
+    shapes, is_dinov3 = shapes_of(BY_ENCODER[encoder]), encoder == "DINOv3"
     generator = torch.Generator().manual_seed(0)
     ours = {name: torch.randn(shape, generator=generator) for name, shape in shapes.items()}
     official: dict[str, Tensor] = {}
     for name, tensor in ours.items():
-        if name in OURS_ALONE or "attention.k_proj" in name or "attention.v_proj" in name:
+        is_packed = not is_dinov3 and re.search(r"attention\.[qkv]_proj", name)
+        if name in OURS_ALONE or (is_packed and "q_proj" not in name):
             continue
-        if "attention.q_proj" in name:  # one tensor of all three, queries first, as timm's attention splits it
+        if is_packed:  # one tensor of all three, queries first, as timm's attention splits it
             parts = [ours[name.replace("q_proj", f"{part}_proj")] for part in "qkv"]
             official[official_name(name)[0]] = torch.cat(parts)
         else:
-            official[official_name(name)[0]] = tensor[None] if "position_embeddings" in name else tensor
+            official[official_name(name, is_dinov3)[0]] = tensor[None] if "position_embeddings" in name else tensor
 
     back = convert(official, shapes, FILE)
 
     assert back.keys() == ours.keys()
     assert all(torch.equal(back[name], ours[name]) for name in ours if name not in OURS_ALONE)
-    assert not any(back[name].any() for name in OURS_ALONE)
+    assert not any(back[name].any() for name in OURS_ALONE if name in back)
 
 
-def test_a_loaded_network_holds_every_tensor_and_nothing_unmade():
-    weights = official_weights()
-    loaded = load_network(weights, FILE)
+@pytest.mark.parametrize("encoder", BY_ENCODER)
+def test_a_loaded_network_has_no_weight_left_unmade(encoder: str):
+    loaded = load_network(official_weights(BY_ENCODER[encoder]), FILE)
 
     assert not any(tensor.is_meta for tensor in [*loaded.parameters(), *loaded.buffers()])
     assert not loaded.training
+
+
+def test_a_loaded_network_holds_the_weights_of_the_checkpoint():
+    weights = official_weights()
+    loaded = load_network(weights, FILE)
+
     assert torch.equal(loaded.query.weight, weights["backbone.q.weight"])
     third = weights[f"{ENCODER}.blocks.2.attn.qkv.weight"][256:]
     assert torch.equal(loaded.layers[2].attention.v_proj.weight, third)
@@ -173,14 +157,12 @@ def test_missing_surplus_and_misshaped_tensors_are_all_named():
     assert "1 of another shape: backbone.query_updater.bias (3,) instead of (128,)." in message
 
 
-def test_a_dinov3_encoder_is_named_with_the_way_out():
-    weights = {
-        f"{ENCODER}.patch_embed.patch_embeddings.weight": torch.ones(8, 3, 16, 16),
-        "backbone.query_updater.weight": torch.ones(8, 8),
-    }
+def test_the_norms_of_a_dinov3_encoder_have_its_own_epsilon():
+    loaded = load_network(official_weights(BY_ENCODER["DINOv3"]), FILE)
 
-    with pytest.raises(WeightsError, match=r"DINOv3 encoder, whose rotary positions .*take the .*DINOv2 encoder"):
-        recognise(weights, FILE)
+    norms = [loaded.layernorm, loaded.layers[0].norm1, loaded.layers[3].norm2]
+    assert [norm.eps for norm in norms] == [1e-5, 1e-5, 1e-5]
+    assert loaded.upscale_block.block[0].layernorm2d.eps == 1e-6  # not part of the encoder
 
 
 def test_the_image_model_that_training_starts_from_is_no_videomt():
@@ -193,7 +175,9 @@ def test_the_image_model_that_training_starts_from_is_no_videomt():
 def test_a_part_of_a_checkpoint_is_named():
     weights = {"backbone.query_updater.weight": torch.ones(8, 8), "backbone.q.weight": torch.ones(5, 8)}
 
-    with pytest.raises(WeightsError, match=r"no complete VidEoMT checkpoint: it has no .*pos_embed, no .*reg_token"):
+    with pytest.raises(
+        WeightsError, match=r"no complete VidEoMT checkpoint: it has no .*reg_token, .*no \S*pos_embed,"
+    ):
         recognise(weights, FILE)
 
 

@@ -15,19 +15,20 @@ import torch
 from sam2vss.segmenters import videomt_stream
 from sam2vss.segmenters.videomt_checkpoints import load_network
 from sam2vss.segmenters.videomt_stream import QueryStream, class_scores, positions_at
-from tiny_videomt import official_weights
+from tiny_videomt import BY_ENCODER, official_weights
 
 GOLDEN = json.loads((Path(__file__).parent / "golden_videomt.json").read_text())
 FILE = Path("vspw.pth")
 
 
-def test_logits_equal_those_of_the_authors_code_while_queries_are_carried():
-    stream = QueryStream(load_network(official_weights(), FILE))
+@pytest.mark.parametrize("encoder", BY_ENCODER)
+def test_logits_equal_those_of_the_authors_code_while_queries_are_carried(encoder: str):
+    stream = QueryStream(load_network(official_weights(BY_ENCODER[encoder]), FILE))
     pixels = torch.tensor(np.random.RandomState(0).standard_normal((3, 3, 64, 96)), dtype=torch.float32)
 
     found = [answers for frame in pixels for answers in stream.push(frame[None])]
 
-    for answers, golden in zip(found, GOLDEN["logits"], strict=True):
+    for answers, golden in zip(found, GOLDEN["logits"][encoder], strict=True):
         classes, masks = answers.classes, stream.masks(answers)
         samples = {
             "classes": (classes, [classes[0, 0], classes[2, 61], classes[4, 124]]),
@@ -63,3 +64,14 @@ def test_scores_equal_a_sum_over_queries_pixel_by_pixel(group: int, monkeypatch:
     for c, y, x in ((0, 0, 0), (1, 3, 6), (2, 5, 2)):
         expected = sum(classes[q, c].item() / (1 + math.exp(-large[q, y, x].item())) for q in range(5))
         assert found[c, y, x].item() == pytest.approx(expected, abs=1e-5)
+
+
+def test_the_angles_of_a_dinov3_encoder_stay_exact_in_any_precision():
+    model = load_network(official_weights(BY_ENCODER["DINOv3"]), FILE)
+    exact = model.rope_embeddings.inv_freq.clone()
+
+    stream = QueryStream(model.bfloat16())
+
+    assert torch.equal(stream.model.rope_embeddings.inv_freq, exact)
+    pixels = torch.zeros((1, 3, 32, 48), dtype=torch.bfloat16)
+    assert all(torch.isfinite(answers.classes).all() for answers in stream.push(pixels))

@@ -155,17 +155,19 @@ def _checkpoints() -> Iterator[KnownModel]:
                 parameters_m=parameters_m,
                 paper_row=f"{family} MiT-{size}",
             )
-    for class_set, file, published in (
-        ("VSPW", "vspw_vit_large_95.0_64.9.pth", "64.9 mIoU, VSPW val (authors)"),
-        ("VIPSeg", "vipseg_vit_large_55.2.pth", "55.2 VPQ, VIPSeg val (authors)"),
+    for class_set, encoder, file, parameters_m, published in (
+        ("VSPW", "DINOv2", "vspw_vit_large_95.0_64.9.pth", 322.7, "64.9 mIoU, VSPW val (authors)"),
+        ("VSPW", "DINOv3", "vspw_dinov3_94.4_64.0.pth", 316.1, "64.0 mIoU, VSPW val (authors)"),
+        ("VIPSeg", "DINOv2", "vipseg_vit_large_55.2.pth", 322.7, "55.2 VPQ, VIPSeg val (authors)"),
+        ("VIPSeg", "DINOv3", "vipsseg_dinov3_55.1_47.1.pth", 316.1, "55.1 VPQ, VIPSeg val (authors)"),
     ):
         yield KnownModel(
             "a VidEoMT .pth file",
-            "VidEoMT ViT-L (DINOv2)",
+            f"VidEoMT ViT-L ({encoder})",
             class_set,
             NUM_VSPW_CLASSES,
             CODE_MIT,
             f"official checkpoint {file}, linked from the model zoo of github.com/tue-mps/videomt",
-            parameters_m=322.7,
+            parameters_m=parameters_m,
             published=published,
         )

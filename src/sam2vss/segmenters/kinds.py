@@ -105,7 +105,7 @@ def describe_file(file: Path) -> ModelDescription:
     order = "VIPSeg's, in VSPW's order" if is_of_vipseg(file, architecture.classes) else ""
     return ModelDescription(
         file,
-        f"{architecture}, {architecture.queries} queries, positions of {architecture.image} pixels",
+        f"{architecture}, {architecture.queries} queries",
         order or label_space_of(architecture.classes).name,
         architecture.classes,
         parameters,

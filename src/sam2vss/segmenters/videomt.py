@@ -22,11 +22,11 @@ from .class_names import label_space_of
 from .hub_models import configured_label_space, failing_as, load_model
 from .preprocessing import Preprocessing, resize
 from .scores import NOBODYS_MASS, argmax_at_size, check_frames
-from .videomt_checkpoints import load_network, refuse_instances
+from .videomt_checkpoints import Network, load_network, refuse_instances
 from .videomt_stream import QueryAnswers, QueryStream, class_scores
 
 if TYPE_CHECKING:
-    import transformers
+    pass
 
 PROBABILITY_STRIDE = 4  # ours: probabilities lie on every fourth pixel of the resized frame, as fine as the masks do
 
@@ -83,7 +83,7 @@ class VideomtSegmenter:
 
     def __init__(
         self,
-        model: "transformers.VideomtForUniversalSegmentation",
+        model: Network,
         preprocessing: OfficialInput | Preprocessing,
         label_space: LabelSpace,
         location: ModelLocation,

@@ -2,10 +2,7 @@
 
 What the network is follows from the tensors; every tensor of a file is used or named. Only one thing no tensor tells:
 models trained on VIPSeg count the same 124 classes in another order than those trained on VSPW, so the file's name has
-to say which data set it was.
-
-Source of names and meanings: tue-mps/videomt at 39411e9, videomt/modeling/backbone/{videomt,vit,scale_block}.py, which
-were run beside transformers' network with the same weights (tests/segmenters/test_videomt_checkpoints.py).
+to say which data set it was. `videomt_names.py` knows the names.
 """
 
 import math
@@ -13,7 +10,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 import torch
 from torch import Tensor
@@ -22,39 +19,18 @@ from ..checkpoints import check_names
 from ..errors import WeightsError
 from .class_names import NUM_VSPW_CLASSES, vipseg_training_order
 from .hub_models import without_scipy
+from .videomt_names import ENCODER, OURS_ALONE, THEIRS_ALONE, has_dinov3, official_name, official_shapes
 
 if TYPE_CHECKING:
     import transformers
 
 MARK = "backbone.query_updater.weight"  # what no other family has
-HEAD_WIDTH = 64  # channels of one attention head in every DINOv2
+HEAD_WIDTH = 64  # channels of one attention head in every DINOv2 and DINOv3
 SIZES = {384: "S", 768: "B", 1024: "L"}
 INSTANCE_SETS = {40: "YouTube-VIS", 25: "OVIS"}  # whose models segment some things and leave the rest of the picture
-THEIRS_ALONE = ("criterion.empty_weight", "pixel_mean", "pixel_std")  # of the training and of preprocessing
-OURS_ALONE = ("criterion.empty_weight", "embeddings.mask_token")  # which inference never reads
-ENCODER = "backbone.encoder.backbone"
-_MODULES = {  # whole names without ".weight" and ".bias"
-    "attn_mask_probs": "backbone.attn_mask_probs",
-    "class_predictor": "backbone.class_head",
-    "embeddings.cls_token": f"{ENCODER}.cls_token",
-    "embeddings.patch_embeddings.projection": f"{ENCODER}.patch_embed.proj",
-    "embeddings.register_tokens": f"{ENCODER}.reg_token",
-    "layernorm": f"{ENCODER}.norm",
-    "mask_head.fc1": "backbone.mask_head.0",  # places in an nn.Sequential, activations counted
-    "mask_head.fc2": "backbone.mask_head.2",
-    "mask_head.fc3": "backbone.mask_head.4",
-    "query": "backbone.q",
-    "query_updater": "backbone.query_updater",
-}
-_RULES = (  # for all other modules, one after the other
-    (r"^layers\.", f"{ENCODER}.blocks."),
-    (r"\.attention\.out_proj$", ".attn.proj"),
-    (r"\.layer_scale(\d)\.lambda1$", r".ls\1.gamma"),
-    (r"^upscale_block\.block\.(\d+)\.layernorm2d$", r"backbone.upscale.\1.norm"),
-    (r"^upscale_block\.block\.", "backbone.upscale."),
-)
-_POSITIONS = "embeddings.position_embeddings.weight"
-_THIRDS = {"q": 0, "k": 1, "v": 2}
+DINOV3_EPS = 1e-5  # of its layer norms; transformers' EoMT has 1e-6 of its own. Source: DINOv3's configurations
+
+Network: TypeAlias = "transformers.VideomtForUniversalSegmentation | transformers.EomtDinov3ForUniversalSegmentation"
 
 
 @dataclass(frozen=True)
@@ -68,7 +44,8 @@ class VideomtArchitecture:
         queries: Number of queries.
         classes: Number of classes, "none" not counted.
         patch: Side of a patch, in pixels.
-        image: Side of the square picture whose positions were learned, in pixels.
+        image: Side of the square picture whose positions were learned, in pixels; None with a DINOv3 encoder, which
+            takes pictures of any size.
         registers: Register tokens.
         upscalings: Doublings of the feature grid before masks are made.
         mlp_ratio: Width inside the blocks' MLPs over `width`.
@@ -80,13 +57,13 @@ class VideomtArchitecture:
     queries: int
     classes: int
     patch: int
-    image: int
+    image: int | None
     registers: int
     upscalings: int
     mlp_ratio: int
 
     def __str__(self) -> str:
-        return f"VidEoMT-{SIZES.get(self.width, self.width)}"
+        return f"VidEoMT-{SIZES.get(self.width, self.width)} ({'DINOv3' if self.image is None else 'DINOv2'})"
 
 
 def is_videomt(weights: Mapping[str, Tensor]) -> bool:
@@ -98,20 +75,18 @@ def recognise(weights: Mapping[str, Tensor], file: Path) -> VideomtArchitecture:
     """Read the architecture off the tensors.
 
     Raises:
-        WeightsError: If it is no VidEoMT, one with a DINOv3 encoder, or one that does not label every pixel.
+        WeightsError: If it is no VidEoMT, a part of one, or one that does not label every pixel.
     """
     if not is_videomt(weights):
         raise WeightsError(f"{file} is no VidEoMT checkpoint: none of its {len(weights)} tensors is {MARK}")
-    if f"{ENCODER}.patch_embed.patch_embeddings.weight" in weights:
-        raise WeightsError(
-            f"{file} is a VidEoMT with a DINOv3 encoder, whose rotary positions transformers' VidEoMT does not have; "
-            "take the checkpoint with a DINOv2 encoder of the same data set"
-        )
+    is_dinov3 = f"{ENCODER}.patch_embed.patch_embeddings.weight" in weights
+    encoder = (
+        ("patch_embed.patch_embeddings.weight", "patch_embed.register_tokens", "blocks.0.mlp.up_proj.weight")
+        if is_dinov3
+        else ("patch_embed.proj.weight", "reg_token", "blocks.0.mlp.fc1.weight", "pos_embed")
+    )
     needed = (
-        f"{ENCODER}.patch_embed.proj.weight",
-        f"{ENCODER}.pos_embed",
-        f"{ENCODER}.reg_token",
-        f"{ENCODER}.blocks.0.mlp.fc1.weight",
+        *(f"{ENCODER}.{name}" for name in encoder),
         "backbone.class_head.weight",
         "backbone.q.weight",
         "backbone.attn_mask_probs",
@@ -119,18 +94,15 @@ def recognise(weights: Mapping[str, Tensor], file: Path) -> VideomtArchitecture:
     lacking = [name for name in needed if name not in weights]
     if lacking:
         raise WeightsError(f"{file} is no complete VidEoMT checkpoint: it has no {', no '.join(lacking)}")
-    patches, positions, registers, inner, classes, queries, masks = (weights[name] for name in needed)
-    side = math.isqrt(positions.shape[1])
-    if side * side != positions.shape[1]:
-        raise WeightsError(f"{file} has {positions.shape[1]} positions, expected those of a square picture")
+    patches, registers, inner = (weights[name] for name in needed[:3])
     found = VideomtArchitecture(
         width=patches.shape[0],
         layers=_count(weights, rf"{re.escape(ENCODER)}\.blocks\.(\d+)\."),
-        query_layers=len(masks),
-        queries=queries.shape[0],
-        classes=classes.shape[0] - 1,
+        query_layers=len(weights["backbone.attn_mask_probs"]),
+        queries=weights["backbone.q.weight"].shape[0],
+        classes=weights["backbone.class_head.weight"].shape[0] - 1,
         patch=patches.shape[-1],
-        image=side * patches.shape[-1],
+        image=None if is_dinov3 else _image_side(weights[f"{ENCODER}.pos_embed"], patches.shape[-1], file),
         registers=registers.shape[1],
         upscalings=_count(weights, r"backbone\.upscale\.(\d+)\."),
         mlp_ratio=inner.shape[0] // patches.shape[0],
@@ -148,54 +120,50 @@ def refuse_instances(classes: int, what: str) -> None:
         )
 
 
-def videomt_config(found: VideomtArchitecture) -> "transformers.VideomtConfig":
-    """Describe the network to transformers."""
+def empty_network(found: VideomtArchitecture) -> Network:
+    """Build transformers' network without memory for its weights.
+
+    With a DINOv3 encoder it is EoMT, to which the layer is added that hands queries on to the next frame.
+    """
     import transformers
 
-    return transformers.VideomtConfig(
-        hidden_size=found.width,
-        num_hidden_layers=found.layers,
-        num_attention_heads=max(1, found.width // HEAD_WIDTH),
-        num_blocks=found.query_layers,
-        num_queries=found.queries,
-        num_labels=found.classes,
-        patch_size=found.patch,
-        image_size=found.image,
-        num_register_tokens=found.registers,
-        num_upscale_blocks=found.upscalings,
-        mlp_ratio=found.mlp_ratio,
-    )
-
-
-def official_name(name: str) -> tuple[str, int | None]:
-    """Return under which name the authors' checkpoint holds one of transformers' weights, and which third of it.
-
-    Queries, keys and values are one tensor there; all others are whole (None).
-    """
-    if name == _POSITIONS:
-        return f"{ENCODER}.pos_embed", None
-    attention = re.fullmatch(r"layers\.(\d+)\.attention\.([qkv])_proj\.(weight|bias)", name)
-    if attention:
-        return f"{ENCODER}.blocks.{attention[1]}.attn.qkv.{attention[3]}", _THIRDS[attention[2]]
-    module, suffix = re.fullmatch(r"(.+?)(\.weight|\.bias)?", name).groups(default="")  # type: ignore[union-attr]
-    if module in _MODULES:
-        return _MODULES[module] + suffix, None
-    for pattern, replacement in _RULES:
-        module = re.sub(pattern, replacement, module)
-    return module + suffix, None
-
-
-def official_shapes(shapes: Mapping[str, torch.Size]) -> dict[str, torch.Size]:
-    """Turn names and shapes of transformers' network into those of the authors' checkpoint."""
-    expected = {}
-    for name, shape in shapes.items():
-        if name in OURS_ALONE:
-            continue
-        official, third = official_name(name)
-        if name == _POSITIONS:
-            shape = torch.Size((1, *shape))
-        expected[official] = torch.Size((3 * shape[0], *shape[1:])) if third is not None else shape
-    return expected
+    if found.image is not None:
+        videomt = transformers.VideomtForUniversalSegmentation
+        with torch.device("meta"), without_scipy(videomt):
+            return videomt(
+                transformers.VideomtConfig(
+                    hidden_size=found.width,
+                    num_hidden_layers=found.layers,
+                    num_attention_heads=max(1, found.width // HEAD_WIDTH),
+                    num_blocks=found.query_layers,
+                    num_queries=found.queries,
+                    num_labels=found.classes,
+                    patch_size=found.patch,
+                    image_size=found.image,
+                    num_register_tokens=found.registers,
+                    num_upscale_blocks=found.upscalings,
+                    mlp_ratio=found.mlp_ratio,
+                )
+            )
+    eomt = transformers.EomtDinov3ForUniversalSegmentation
+    with torch.device("meta"), without_scipy(eomt):
+        network = eomt(
+            transformers.EomtDinov3Config(
+                hidden_size=found.width,
+                num_hidden_layers=found.layers,
+                num_attention_heads=max(1, found.width // HEAD_WIDTH),
+                num_blocks=found.query_layers,
+                num_queries=found.queries,
+                num_labels=found.classes,
+                patch_size=found.patch,
+                num_register_tokens=found.registers,
+                num_upscale_blocks=found.upscalings,
+                intermediate_size=found.mlp_ratio * found.width,
+                layer_norm_eps=DINOV3_EPS,
+            )
+        )
+        network.query_updater = torch.nn.Linear(found.width, found.width)
+    return network
 
 
 def convert(weights: Mapping[str, Tensor], shapes: Mapping[str, torch.Size], file: Path) -> dict[str, Tensor]:
@@ -218,7 +186,7 @@ def convert(weights: Mapping[str, Tensor], shapes: Mapping[str, torch.Size], fil
         if name in OURS_ALONE:
             converted[name] = torch.zeros(shape)
             continue
-        official, third = official_name(name)
+        official, third = official_name(name, has_dinov3(shapes))
         tensor = of_network[official]
         part = tensor if third is None else tensor.chunk(3)[third]
         converted[name] = part.reshape(shape).to(torch.float32, copy=True)
@@ -240,31 +208,25 @@ def check_weights(weights: Mapping[str, Tensor], found: VideomtArchitecture, fil
     Raises:
         WeightsError: If tensors are missing, left over or of another shape.
     """
-    _check(weights, {name: tensor.shape for name, tensor in _empty_network(found).state_dict().items()}, file)
+    _check(weights, {name: tensor.shape for name, tensor in empty_network(found).state_dict().items()}, file)
 
 
-def load_network(weights: Mapping[str, Tensor], file: Path) -> "transformers.VideomtForUniversalSegmentation":
+def load_network(weights: Mapping[str, Tensor], file: Path) -> Network:
     """Build transformers' network for a checkpoint and fill it; float32, in evaluation mode.
 
     Raises:
         WeightsError: See `recognise` and `convert`.
     """
-    model = _empty_network(recognise(weights, file))
+    model = empty_network(recognise(weights, file))
     shapes = {name: tensor.shape for name, tensor in model.state_dict().items()}
     model.load_state_dict(convert(weights, shapes, file), assign=True)
-    positions = model.embeddings.position_ids  # a buffer that is no part of a checkpoint
-    model.embeddings.position_ids = torch.arange(positions.shape[-1]).expand(positions.shape)
+    if has_dinov3(shapes):  # buffers that are no part of a checkpoint
+        model.rope_embeddings = type(model.rope_embeddings)(model.config)
+    else:
+        positions = model.embeddings.position_ids
+        model.embeddings.position_ids = torch.arange(positions.shape[-1]).expand(positions.shape)
     model.eval().requires_grad_(False)
     return model
-
-
-def _empty_network(found: VideomtArchitecture) -> "transformers.VideomtForUniversalSegmentation":
-    """Build transformers' network without memory for its weights."""
-    import transformers
-
-    network = transformers.VideomtForUniversalSegmentation
-    with torch.device("meta"), without_scipy(network):
-        return network(videomt_config(found))
 
 
 def _check(weights: Mapping[str, Tensor], shapes: Mapping[str, torch.Size], file: Path) -> dict[str, Tensor]:
@@ -272,6 +234,13 @@ def _check(weights: Mapping[str, Tensor], shapes: Mapping[str, torch.Size], file
     of_network = {name: tensor for name, tensor in weights.items() if name not in THEIRS_ALONE}
     check_names(of_network, official_shapes(shapes), file, "Take a checkpoint as the authors released it.")
     return of_network
+
+
+def _image_side(positions: Tensor, patch: int, file: Path) -> int:
+    side = math.isqrt(positions.shape[1])
+    if side * side != positions.shape[1]:
+        raise WeightsError(f"{file} has {positions.shape[1]} positions, expected those of a square picture")
+    return side * patch
 
 
 def _count(weights: Mapping[str, Tensor], pattern: str) -> int:

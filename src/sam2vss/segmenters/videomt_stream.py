@@ -6,18 +6,15 @@ call and takes square pictures only. Source: tue-mps/videomt at 39411e9, videomt
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 
 from .scores import MAX_UPSAMPLED_VALUES
-
-if TYPE_CHECKING:
-    import transformers
+from .videomt_checkpoints import Network
 
 
 @dataclass(frozen=True)
@@ -39,12 +36,16 @@ class QueryStream:
     """Runs the network over the frames of a video, one after the other.
 
     Attributes:
-        model: transformers' network.
+        model: transformers' VidEoMT, or its EoMT with DINOv3 and a layer `query_updater`.
     """
 
-    def __init__(self, model: "transformers.VideomtForUniversalSegmentation") -> None:
+    def __init__(self, model: Network) -> None:
         self.model = model
-        self._queries: Tensor | None = None  # of the last frame, not normalised, (1, Q, D)
+        self._is_dinov3 = model.config.model_type == "eomt_dinov3"
+        if self._is_dinov3:  # its angles are float32 whatever the precision of the weights
+            rotations = type(model.rope_embeddings)(model.config)
+            model.rope_embeddings = rotations.to(next(model.parameters()).device).eval()  # in training they vary
+        self._queries: Tensor | None = None  # of the last frame, (1, Q, D); normalised with DINOv3 alone
 
     def reset(self) -> None:
         """Start a new video: the next frame is met with the learned queries alone."""
@@ -59,22 +60,26 @@ class QueryStream:
         model, patch = self.model, self.model.config.patch_size
         grid = (pixels.shape[2] // patch, pixels.shape[3] // patch)
         first = model.num_hidden_layers - model.config.num_blocks
-        tokens = self._embed(pixels, grid)
-        for layer in model.layers[:first]:
-            tokens = layer(tokens)
+        turns = model.rope_embeddings(pixels) if self._is_dinov3 else None
+        tokens = self._through(model.layers[:first], self._embed(pixels, grid), turns)
         prefix = model.embeddings.num_prefix_tokens
         for frame_tokens in tokens.split(1):
             queries = model.query.weight[None]
             if self._queries is not None:
                 queries = queries + model.query_updater(self._queries)
             count = queries.shape[1]
-            mixed = torch.cat([queries, frame_tokens], dim=1)
-            for layer in model.layers[first:]:
-                mixed = layer(mixed)
-            self._queries = mixed[:, :count]
-            answers = model.layernorm(mixed)[0]
+            mixed = self._through(model.layers[first:], torch.cat([queries, frame_tokens], dim=1), turns)
+            normed = model.layernorm(mixed)
+            self._queries = (normed if self._is_dinov3 else mixed)[:, :count]
+            answers = normed[0]
             features = answers[count + prefix :].T.reshape(-1, *grid)
             yield QueryAnswers(model.class_predictor(answers[:count]).float(), answers[:count], features)
+
+    def _through(self, layers: Iterable[nn.Module], tokens: Tensor, turns: tuple[Tensor, Tensor] | None) -> Tensor:
+        """Run tokens through layers; `turns` are DINOv3's rotary positions of the patches."""
+        for layer in layers:
+            tokens = layer(tokens) if turns is None else layer(tokens, position_embeddings=turns)
+        return tokens
 
     @torch.inference_mode()
     def masks(self, found: QueryAnswers) -> Tensor:
@@ -85,6 +90,8 @@ class QueryStream:
     def _embed(self, pixels: Tensor, grid: tuple[int, int]) -> Tensor:
         """Return class token, registers and patches with their positions, (B, 1 + R + h w, D)."""
         embeddings = self.model.embeddings
+        if self._is_dinov3:
+            return embeddings(pixels)  # type: ignore[no-any-return]  # positions come with every layer
         patches = embeddings.patch_embeddings(pixels)
         patches = patches + positions_at(embeddings.position_embeddings.weight, grid)
         extra = torch.cat([embeddings.cls_token, embeddings.register_tokens], dim=1)
