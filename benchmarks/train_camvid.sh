@@ -22,8 +22,8 @@ sam2vss() {
 [[ -e $runs/segformer/training.json ]] || sam2vss train segmenter --data "$data" --split train \
     --model segformer-nano --scale 341x256 --crop 256 --lr 2e-3 --head-factor 1 --steps 2500 --workers 1 --device cpu \
     --out "$runs/segformer" --resume
-[[ -e $runs/refined/scores.json ]] || sam2vss refine "$data/data/$clip" --segmenter "$runs/segformer" \
-    "${masklets[@]}" --no-overlay --no-report --out "$runs/refined" $([[ -e $runs/refined ]] && echo --resume || true)
+sam2vss refine "$data/data/$clip" --segmenter "$runs/segformer" "${masklets[@]}" --no-overlay --no-report \
+    --out "$runs/refined" $([[ -e $runs/refined ]] && echo --resume || true)
 for labels in base labels; do
     sam2vss evaluate "$data" "$runs/refined/$labels" --label-set "$data/label_set.json" --only "$clip" \
         --json "$runs/$labels.json"
