@@ -397,6 +397,33 @@ def stored_label_space(folder: Path, label_set: LabelSpace | str | Path | None) 
     )
 
 
+def model_label_space(found: LabelSpace, label_set: str | Path, model: str) -> LabelSpace:
+    """Return the label set under which a model's labels are written, after making sure that it fits the model.
+
+    Args:
+        found: The model's own classes, perhaps without names.
+        label_set: Name or file of the label set asked for.
+        model: Name of the model, for the message.
+
+    Raises:
+        LabelError: If it cannot be read, has another number of classes, or other names where the model has names.
+    """
+    asked = find_label_space(label_set)
+    if asked.num_classes != found.num_classes:
+        raise LabelError(
+            f"{model} tells {found.num_classes} classes apart, but --label-set {label_set} names {asked.num_classes}: "
+            "pass the label set that it was trained on, or none"
+        )
+    pairs = enumerate(zip(found.names, asked.names, strict=True))
+    differing = [f"class {i} is {own!r} and {other!r}" for i, (own, other) in pairs if own != other]
+    if differing and found.names != LabelSpace.numbered(found.num_classes).names:
+        raise LabelError(
+            f"{model} and --label-set {label_set} name {len(differing)} of {found.num_classes} classes differently "
+            f"({differing[0]}): pass the label set that it was trained on, or none"
+        )
+    return asked
+
+
 def run_label_space(folder: Path) -> LabelSpace | None:
     """Return the label set of the run whose folder, or folder of label maps, this is; None if it belongs to no run.
 

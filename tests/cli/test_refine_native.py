@@ -92,3 +92,27 @@ def test_a_cut_checkpoint_leaves_nothing_behind(command, place):
     assert answer.code == 2
     assert "is cut short or damaged" in answer.message
     assert not (place / "run").exists()
+
+
+def label_set(path, names):
+    path.write_text(json.dumps({"name": "mine", "classes": [{"id": i + 1, "name": n} for i, n in enumerate(names)]}))
+    return path
+
+
+def test_a_label_set_names_the_classes_of_a_model_that_has_no_names(command, place, model):
+    mine = label_set(place / "label_set.json", "abcde")
+    assert command(*words(place, "run", "--label-set", mine)).code == 0
+    assert command(*words(place, "plain")).code == 0
+    with_ids, plain = (read_maps(place / out / "labels" / "frames") for out in ("run", "plain"))
+    np.testing.assert_array_equal(with_ids, plain + 1)
+    assert json.loads((place / "run" / "run.json").read_text())["label_set"]["classes"][0]["name"] == "a"
+
+
+def test_a_label_set_of_other_classes_is_refused(command, place):
+    answer = command(*words(place, "run", "--label-set", "vspw"))
+    assert answer.code == 2
+    assert "tells 5 classes apart, but --label-set vspw names 124" in answer.message
+    named = ["refine", place / "frames", "--segmenter", "segformer-nano", "--out", place / "run"]
+    answer = command(*named, "--label-set", label_set(place / "other.json", "abcdefghij"), "--tracker", "superpixel")
+    assert answer.code == 2
+    assert "10 of 10 classes differently (class 0 is " in answer.message

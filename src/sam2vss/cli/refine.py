@@ -41,7 +41,8 @@ def refine(
         --labels: segformer-b2.
     label_set
         Names, colours and ids of the label PNGs: vspw (ids 1..124, void 0 and 255), vipseg or a label_set.json.
-        Categories of panoptic predictions are its classes by position, from 0 on.
+        Categories of panoptic predictions are its classes by position, from 0 on. With a model: what its classes are
+        called, and written as.
     id_offset
         Added to every id in the label PNGs: 1 where they count from 0 and the label set from 1, as VSPW's does.
         Default: as the label set says; ids that look shifted are refused.
@@ -94,8 +95,9 @@ def load_base(
     id_offset: int | None = None,
 ) -> tuple["BaseLabelSource", dict[str, str]]:
     """Load base labels, stored or of a model, with the hashes of its weights."""
-    from ..refiner import stored_label_space
+    from ..refiner import model_label_space, stored_label_space
     from ..segmenters import ModelLabels, StoredLabels, load_segmenter
+    from ..segmenters.in_space import LabelsInSpace
 
     wants_probabilities = votes.vote_weight == "probability"
     if labels is not None:
@@ -103,7 +105,10 @@ def load_base(
             raise SettingsError("--vote-weight probability needs a model: stored label PNGs hold no probabilities")
         return StoredLabels(labels, stored_label_space(labels, label_set), id_offset), {}
     model = load_segmenter(segmenter or DEFAULT_SEGMENTER, device, dtype, want_probabilities=wants_probabilities)
-    return ModelLabels(model), {f"{model.location.id}/{name}": sha for name, sha in model.location.sha256().items()}
+    source: BaseLabelSource = ModelLabels(model)
+    if label_set is not None:
+        source = LabelsInSpace(source, model_label_space(model.label_space, label_set, model.location.id))
+    return source, {f"{model.location.id}/{name}": sha for name, sha in model.location.sha256().items()}
 
 
 def _fusion_loader(fusion: str) -> "NamerLoader":
