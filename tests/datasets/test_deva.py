@@ -77,7 +77,7 @@ def test_a_list_is_told_from_other_json(tmp_path: Path):
         (lambda content: content.append(dict(content[0])), r"lists segment 1 twice"),
         (
             lambda content: content[1].update(isthing=False),
-            r"category 1 of segment 2 is stuff there, and 'cat' is thing in label set pets: .*--id-offset=-1",
+            r"category 1 of segment 2 is stuff there, and 'cat' is thing in label set pets: .* from 0 here",
         ),
     ],
 )

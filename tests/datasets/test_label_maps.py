@@ -177,10 +177,7 @@ def test_named_categories_are_matched_by_name(tmp_path: Path):
     swapped = LabelSpace(("dog", "road", "cat"), np.zeros((3, 3), np.uint8))
     found = open_label_maps(tmp_path, swapped).read(tmp_path / "pan_pred/v/f.png")
     assert found.tolist() == [[1, 2, 2, VOID], [1, 0, 2, VOID]]
-    with pytest.raises(LabelError, match="names its categories itself, so --id-offset would do nothing"):
-        open_label_maps(tmp_path, SPACE, -1)
-    with pytest.raises(LabelError, match=r"are classes by position from 0 on, so --id-offset 1 cannot be right: drop"):
-        open_label_maps(tmp_path, SPACE, 1)
+    assert open_label_maps(tmp_path, SPACE, 0).read(tmp_path / "pan_pred/v/f.png").tolist() == LABELS.tolist()
 
 
 def test_categories_that_count_from_one_are_named_and_read_with_an_offset(tmp_path: Path):
@@ -190,11 +187,20 @@ def test_categories_that_count_from_one_are_named_and_read_with_an_offset(tmp_pa
         text = text.replace(f'"category_id": {number}', f'"category_id": {number + 1}')
     (tmp_path / "pred.json").write_text(text)
     expected = (
-        r"pred\.json: segment 302 of v/f has category 3, expected 0\.\.2, .*--id-offset=-1 where categories count"
+        r"segment 302 of v/f has category 3, expected 0\.\.2, .*--id-offset=1 where .* from 0, --id-offset=0 where"
     )
-    with pytest.raises(LabelError, match=expected):
+    with pytest.raises(LabelError, match=rf"pred\.json: {expected}"):
         open_label_maps(tmp_path, SPACE)
-    assert open_label_maps(tmp_path, SPACE, -1).read(tmp_path / "pan_pred/v/f.png").tolist() == LABELS.tolist()
+    assert open_label_maps(tmp_path, SPACE, 0).read(tmp_path / "pan_pred/v/f.png").tolist() == LABELS.tolist()
+    from_zero = open_label_maps(tmp_path, replace(SPACE, raw_ids=(0, 1, 2), raw_void=(255,)), -1)
+    assert from_zero.read(tmp_path / "pan_pred/v/f.png").tolist() == LABELS.tolist()
+
+
+def test_an_offset_that_says_that_ids_count_from_zero_says_nothing_new_of_categories(tmp_path: Path):
+    write_dvis(tmp_path, {"v": {"f": LABELS}})
+    assert open_label_maps(tmp_path, SPACE, 1).read(tmp_path / "pan_pred/v/f.png").tolist() == LABELS.tolist()
+    with pytest.raises(LabelError, match=r"has category 0, expected 1\.\.3, the classes of label set pets\."):
+        open_label_maps(tmp_path, SPACE, 0)
 
 
 def test_codes_want_a_label_set_of_theirs(tmp_path: Path):

@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from panoptic_files import SPACE as PETS
+from panoptic_files import write_dvis
 from sam2vss.errors import LabelError, MediaError, ShapeError
 from sam2vss.segmenters import ModelLabels, StoredLabels
 from sam2vss.types import BaseLabels, Frame, LabelSpace
@@ -122,7 +124,7 @@ def test_maps_without_a_clip_folder_serve_one_clip_only(tmp_path):
         stored.check("two", ["a"])
 
 
-@pytest.mark.parametrize("name", ["../elsewhere", "/elsewhere", ""])
+@pytest.mark.parametrize("name", ["../elsewhere", "/elsewhere", "", "a\0b"])
 def test_names_that_lead_out_of_the_folder_are_refused(tmp_path, name):
     write_map(tmp_path / "elsewhere" / "a.png", 1)
     (tmp_path / "labels").mkdir()
@@ -170,6 +172,49 @@ def test_all_single_channel_files_give_their_ids(tmp_path, mode):
     base = StoredLabels(tmp_path, space).labels_for("clip", frames("a", size=(2, 2)))
     assert base.labels.tolist() == [ids.tolist()]
     assert base.labels.dtype == np.uint8
+
+
+def panoptic(root: Path, *frame_names: str) -> Path:
+    labels = np.array([[0, 1, 255], [2, 2, 255]], np.uint8)
+    return write_dvis(root, {"clip": dict.fromkeys(frame_names, labels)})
+
+
+def test_panoptic_predictions_are_the_base_labels_of_the_frames_of_their_names(tmp_path):
+    stored = StoredLabels(panoptic(tmp_path, "a", "b"), PETS)
+    assert stored.check("clip", ["b", "a"], frame_size=(2, 3)) == "name"
+    base = stored.labels_for("clip", frames("a"))
+    assert base.labels.tolist() == [[[0, 1, 255], [2, 2, 255]]]
+    assert base.probabilities is None
+    assert stored.label_space is PETS
+
+
+def test_panoptic_predictions_of_a_video_are_matched_in_order(tmp_path):
+    stored = StoredLabels(panoptic(tmp_path, "0007", "0010", "0013"), PETS)
+    assert stored.check("clip", num_frames=3, frame_size=(2, 3)) == "order"
+    assert stored.labels_for("clip", frames("00000002", start=2)).labels[0, 0, 1] == 1
+
+
+def test_panoptic_frames_and_videos_that_do_not_fit_are_named(tmp_path):
+    stored = StoredLabels(panoptic(tmp_path, "a", "b"), PETS)
+    with pytest.raises(LabelError, match=r"1 of 3 frames have no label map \(first: c\)"):
+        stored.check("clip", ["a", "b", "c"])
+    with pytest.raises(LabelError, match=r"1 of 2 label maps have no frame \(first: b\)"):
+        stored.check("clip", ["a"])
+    with pytest.raises(LabelError, match=r"clip other has no label maps: .*pan_pred holds the folders clip"):
+        stored.check("other", ["a"])
+    with pytest.raises(ShapeError, match=r"a\.png is 2 x 3 .*, but its frame is 4 x 6"):
+        stored.check("clip", ["a", "b"], frame_size=(4, 6))
+    with pytest.raises(ShapeError, match=r"a\.png is 2 x 3 .*, but its frame is 4 x 6"):
+        StoredLabels(tmp_path, PETS).labels_for("clip", frames("a", size=(4, 6)))
+
+
+def test_an_offset_is_added_to_ids_and_the_label_set_stays(tmp_path, caplog):
+    write_map(tmp_path / "clip" / "a.png", 0)
+    stored = StoredLabels(tmp_path, PETS, 1)
+    assert values(stored.labels_for("clip", frames("a"))) == [0]
+    assert stored.label_space is PETS
+    assert caplog.messages == []
+    assert values(StoredLabels(tmp_path, PETS, 0).labels_for("clip", frames("a"))) == [255]  # its void
 
 
 def test_a_missing_folder_is_named(tmp_path):

@@ -6,6 +6,7 @@ from functools import cached_property
 from pathlib import Path
 
 from ..dataset_clips import DatasetClips, find_dataset_clips
+from ..datasets.label_maps import find_label_form
 from ..datasets.label_sets import LABEL_SET_FILE, shift_ids
 from ..devices import choose_device, choose_dtype
 from ..errors import SettingsError
@@ -83,6 +84,15 @@ class BenchPlan:
         if (folder / LABEL_SET_FILE).is_file():
             return LabelSpace.from_json(folder / LABEL_SET_FILE)
         return run_label_space(folder) or self.label_space_of_folders
+
+    def own_offset_of(self, folder: Path) -> int | None:
+        """Return the offset that is still to be added to ids in a folder; `label_space_of` has the plan's in it.
+
+        Panoptic predictions count their categories from 0, whatever ids other folders hold.
+        """
+        if self.id_offset is None or find_label_form(folder, self.label_space_of(folder)).is_panoptic:
+            return None
+        return 0
 
     def fingerprint_of(self, labels: Path) -> str:
         """Tell a folder of label maps from others; a bench that lies inside the folder does not count."""

@@ -115,8 +115,8 @@ def _labels(plan: BenchPlan, task: Task, option: str) -> list[str]:
     words = [option, str(labels)]
     if task.model.labels is not None and not (labels / LABEL_SET_FILE).is_file():
         words += ["--label-set", str(plan.out / LABEL_SET_FILE)]
-        if plan.id_offset is not None:
-            words += ["--id-offset", "0"]  # that label set has the offset in it
+        if (offset := plan.own_offset_of(labels)) is not None:
+            words += ["--id-offset", str(offset)]
     return words
 
 

@@ -141,8 +141,7 @@ def _base_of(plan: BenchPlan, task: Task) -> BaseLabelSource:
 
 def _stored(plan: BenchPlan, model: BaseModel) -> StoredLabels:
     folder = base_labels(plan, model)
-    # the plan's label set has the offset in it already
-    return StoredLabels(folder, plan.label_space_of(folder), None if plan.id_offset is None else 0)
+    return StoredLabels(folder, plan.label_space_of(folder), plan.own_offset_of(folder))
 
 
 def _stored_settings(plan: BenchPlan, task: Task) -> dict[str, str]:

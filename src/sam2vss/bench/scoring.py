@@ -71,7 +71,7 @@ def score_labels(plan: BenchPlan, labels: Path, path: Path) -> Evaluation:
             windows=plan.windows,
             only=plan.data.names,
             boundary=plan.boundary,
-            form=None if plan.id_offset is None else PredictionForm(id_offset=0),  # the label set has it in it
+            form=PredictionForm(id_offset=plan.own_offset_of(labels)),
         )
         clips = {clip: counts.state_dict() for clip, counts in found.counts.items()}
         general = _evaluation(plan, clips, ()).warnings  # those that the protocol gives are made anew each time

@@ -121,6 +121,6 @@ def _check_kind(entry: dict[str, Any], category: int, path: Path, label_space: L
     if kind and found != kind:
         raise LabelError(
             f"{path}: category {category} of segment {entry['id']} is {found} there, and {name!r} is {kind} in label "
-            f"set {label_space.name or 'in use'}: categories count from 0 here. Pass the right --label-set, or "
-            "--id-offset=-1 where they count from 1"
+            f"set {label_space.name or 'in use'}: categories count from {label_space.raw_ids[0]} here. Pass the right "
+            "--label-set, or say with --id-offset where they count from"
         )

@@ -178,42 +178,33 @@ def open_label_maps(folder: Path, label_space: LabelSpace, id_offset: int | None
         folder: One of the forms of `find_label_form`.
         label_space: Classes of the labels. Categories of a panoptic JSON are its classes by position, 0..C-1, unless
             the JSON names them; panoptic codes and class ids hold its raw ids.
-        id_offset: Added to every stored class id or category before it is looked up; None: ids that seem to start at
-            another number than the label set's are refused.
+        id_offset: Added to every stored class id or category before it is looked up among the raw ids; None: categories
+            are positions, and class ids that seem to start at another number than the label set's are refused.
 
     Raises:
         LabelError: If the form is unknown, lists and pictures do not fit together, or ids seem shifted.
         SettingsError: If `id_offset` leaves no ids.
     """
     form = find_label_form(folder, label_space)
-    offset = id_offset or 0
     if form.name == "class ids":
         if id_offset is None:
             check_id_start(form.folder, label_space)
-        return LabelMaps(form, label_space, shift_ids(label_space, offset))
+        return LabelMaps(form, label_space, shift_ids(label_space, id_offset or 0))
     if form.name == "panoptic codes":
-        _check_codes(form, label_space, offset)
+        _check_codes(form, label_space, id_offset or 0)
         return LabelMaps(form, label_space, label_space, _Codes(label_space))
-    if offset > 0:
-        raise LabelError(
-            f"categories of panoptic predictions, as {form.folder} holds them, are classes by position from 0 on, so "
-            f"--id-offset {offset} cannot be right: drop it"
-        )
-    categories = shift_ids(positions(label_space), offset)
+    categories = positions(label_space) if id_offset is None else shift_ids(label_space, id_offset)
     if form.listing is None:
         return LabelMaps(form, label_space, categories, DevaMaps(form.folder, categories))
-    return _open_listed(form, form.listing, label_space, categories, offset)
+    return _open_listed(form, form.listing, label_space, categories)
 
 
-def _open_listed(
-    form: LabelForm, listing: Path, label_space: LabelSpace, categories: LabelSpace, offset: int
-) -> LabelMaps:
+def _open_listed(form: LabelForm, listing: Path, label_space: LabelSpace, categories: LabelSpace) -> LabelMaps:
+    """Open maps that one JSON explains, by its own names of categories or by the given ones."""
     panoptic = open_panoptic(listing, label_space, categories, has_crowds=False)
     own = panoptic.label_space
     if own is categories:
-        _check_categories(listing, panoptic, categories)
-    elif offset:
-        raise LabelError(f"{listing} names its categories itself, so --id-offset would do nothing: drop it")
+        _check_categories(listing, panoptic, label_space, categories)
     elif own.num_classes != label_space.num_classes and not is_matched_by_name(label_space, own):
         raise LabelError(
             f"{listing} names {own.num_classes} categories, and label set {label_space.name or 'in use'} has "
@@ -275,10 +266,13 @@ def _check_codes(form: LabelForm, label_space: LabelSpace, offset: int) -> None:
         raise LabelError(f"{form.folder} holds VIPSeg's panoptic codes, which --id-offset cannot shift: drop it")
 
 
-def _check_categories(listing: Path, panoptic: PanopticFolders, categories: LabelSpace) -> None:
+def _check_categories(
+    listing: Path, panoptic: PanopticFolders, label_space: LabelSpace, categories: LabelSpace
+) -> None:
     """Refuse categories that are not in the label set, before a picture is decoded."""
     assert panoptic.listed is not None
     low, high = min(categories.raw_ids), max(categories.raw_ids)
+    first = label_space.raw_ids[0]
     frames = ((f"{v}/{f}", found) for v, stems in panoptic.listed.frames.items() for f, found in stems.items())
     for name, segments in frames:
         is_outside = (segments.categories < low) | (segments.categories > high)
@@ -286,8 +280,8 @@ def _check_categories(listing: Path, panoptic: PanopticFolders, categories: Labe
             category = int(segments.categories[is_outside][0])
             raise LabelError(
                 f"{listing}: segment {int(segments.ids[is_outside][0])} of {name} has category {category}, expected "
-                f"{low}..{high}, the classes of label set {categories.name or 'in use'} by position. Pass the right "
-                "--label-set, or --id-offset=-1 where categories count from 1"
+                f"{low}..{high}, the classes of label set {categories.name or 'in use'}. Pass the right --label-set, "
+                f"or --id-offset={first} where categories count from 0, --id-offset={first - 1} where from 1"
             )
 
 
