@@ -3,13 +3,15 @@
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import toy
+from panoptic_files import write_dvis, write_ids
 from sam2vss.bench import ROWS, plan_bench
-from sam2vss.bench.plan import shift_ids
 from sam2vss.bench.recipes import row_command, row_settings
 from sam2vss.bench.tasks import model_name, row_name
+from sam2vss.datasets.label_sets import shift_ids
 from sam2vss.errors import LabelError, MediaError, SettingsError
 from sam2vss.settings import FollowSettings, MaskletSettings, VoteSettings
 from sam2vss.types import LabelSpace
@@ -154,6 +156,15 @@ def test_settings_and_command_of_a_row_are_those_that_decide_it(tmp_path):
     assert "--points" not in command  # at its default
     assert "--min-share 0.5" in commands["superpixel"]
     assert "--carry" not in commands["superpixel"]
+
+
+def test_an_offset_is_for_class_ids_and_not_for_panoptic_categories(tmp_path):
+    frame = {"0": np.zeros((2, 2), np.uint8)}
+    panoptic, ids = write_dvis(tmp_path / "dvis", {"v": frame}), write_ids(tmp_path / "ids" / "v", frame).parent
+    plan = toy_plan(tmp_path, id_offset=0)
+    assert (plan.own_offset_of(panoptic), plan.own_offset_of(ids)) == (None, 0)
+    plan = toy_plan(tmp_path)
+    assert (plan.own_offset_of(panoptic), plan.own_offset_of(ids)) == (None, None)
 
 
 def test_the_void_policy_is_part_of_every_row(tmp_path):

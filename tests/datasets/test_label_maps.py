@@ -139,6 +139,9 @@ def test_pictures_in_colour_without_a_list_name_the_known_forms(tmp_path: Path):
     with pytest.raises(LabelError, match=r"f\.png has mode RGB.*Known forms: pred.json beside pan_pred/<video>.*DEVA"):
         open_label_maps(tmp_path / "pan_pred", SPACE)
     assert open_panoptic_maps(tmp_path / "pan_pred", SPACE) is None  # evaluate may know the colours
+    for opened in (open_label_maps, open_panoptic_maps):
+        with pytest.raises(LabelError, match=r"holds pan_pred and no pred\.json, .*: copy that file too"):
+            opened(tmp_path, SPACE)
     grey = np.repeat(raw(LABELS)[..., None], 3, -1).astype(np.uint8)
     Image.fromarray(grey).save(tmp_path / "pan_pred/v/f.png")
     assert find_label_form(tmp_path / "pan_pred", SPACE).name == "class ids"

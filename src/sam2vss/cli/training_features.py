@@ -261,6 +261,7 @@ def _make(
         "masklets": masklets.model_dump(),
         "labels": None if options.labels is None else str(options.labels.resolve()),
         "labels_fingerprint": None if options.labels is None else folder_fingerprint(options.labels),
+        **({} if options.id_offset is None else {"id_offset": options.id_offset}),
         "segmenter": options.segmenter,
         "weights": {**weights, **tracker_weights},
     }

@@ -129,7 +129,7 @@ def find_label_form(folder: Path, label_space: LabelSpace | None = None) -> Labe
         label_space: What class ids would mean.
 
     Raises:
-        LabelError: If its pictures are in colour and nothing says what they mean.
+        LabelError: If its pictures are in colour and nothing says what they mean, or a `pan_pred` lacks its `pred.json`.
     """
     folder = step_into(Path(folder))
     place = folder.resolve()
@@ -138,6 +138,7 @@ def find_label_form(folder: Path, label_space: LabelSpace | None = None) -> Labe
     for listing in (folder / PREDICTION_FILE, folder.parent / PREDICTION_FILE):
         if listing.is_file() and (listing.parent == folder or folder.name == PREDICTION_FOLDER):
             return LabelForm("pred.json", listing.parent / PREDICTION_FOLDER, listing)
+    _check_not_orphaned(folder)
     vipseg = find_vipseg(folder)
     if vipseg is not None:
         return LabelForm("panoptic codes", vipseg.root / CODE_FOLDER)
@@ -227,6 +228,14 @@ def step_into(folder: Path) -> Path:
     return inside[0] if len(inside) == 1 and not others else folder
 
 
+def _check_not_orphaned(folder: Path) -> None:
+    if (folder / PREDICTION_FOLDER).is_dir() and not (folder / PREDICTION_FILE).is_file():
+        raise LabelError(
+            f"{folder} holds {PREDICTION_FOLDER} and no {PREDICTION_FILE}, which says what the segments in its pictures "
+            "are: copy that file too"
+        )
+
+
 def _first_video(folder: Path) -> list[Path]:
     """Return the pictures of the first video that has any; none where the layout is unknown, which others report."""
     with suppress(LabelError, OSError):
@@ -304,6 +313,7 @@ def open_panoptic_maps(
     Raises:
         LabelError: If it is panoptic and cannot be read, or nobody says what its classes are.
     """
+    _check_not_orphaned(step_into(folder))
     try:
         form = find_label_form(folder, label_space or default_space)
     except LabelError:
