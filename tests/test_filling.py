@@ -38,18 +38,18 @@ def test_void_takes_the_nearest_label_and_labels_stay():
 
 
 def test_nearest_is_as_near_as_plain_loops_find():
-    # the 5 x 5 mask is not Euclid's distance: found on 20 such maps to choose pixels at most 1.4 % farther
+    # the 5 x 5 mask is not Euclid's distance: up to 3.7 % farther was seen on maps of up to 150 x 200
     rng = np.random.default_rng(5)
-    for _ in range(5):
-        labels = rng.integers(0, 9, (17, 23)).astype(np.uint8)
-        labels[rng.random(labels.shape) < 0.97] = VOID
-        filled = fill_nearest(labels, VOID)
-        ys, xs = np.nonzero(labels != VOID)
+    for share in (0.1, 0.03, 0.01):
+        labels = np.full((17, 23), 65535, np.uint16)
+        is_labelled = rng.random(labels.shape) < share
+        labels[is_labelled] = np.arange(is_labelled.sum())  # every labelled pixel has a label of its own
+        filled = fill_nearest(labels, 65535)
+        ys, xs = np.nonzero(is_labelled)
         for y in range(17):
             for x in range(23):
                 distances = np.hypot(ys - y, xs - x)
-                same = distances[labels[ys, xs] == filled[y, x]]
-                assert same.min() <= 1.02 * distances.min()
+                assert distances[filled[y, x]] <= 1.04 * distances.min()
 
 
 @pytest.mark.parametrize("labels", [np.full((2, 3), VOID, np.uint8), np.ones((2, 3), np.uint8)])

@@ -129,7 +129,7 @@ def find_label_form(folder: Path, label_space: LabelSpace | None = None) -> Labe
         label_space: What class ids would mean.
 
     Raises:
-        LabelError: If its pictures are in colour and nothing says what they mean, or a `pan_pred` lacks its `pred.json`.
+        LabelError: If its pictures are in colour and nothing says what they mean, or a `pan_pred` has no `pred.json`.
     """
     folder = step_into(Path(folder))
     place = folder.resolve()
@@ -231,8 +231,8 @@ def step_into(folder: Path) -> Path:
 def _check_not_orphaned(folder: Path) -> None:
     if (folder / PREDICTION_FOLDER).is_dir() and not (folder / PREDICTION_FILE).is_file():
         raise LabelError(
-            f"{folder} holds {PREDICTION_FOLDER} and no {PREDICTION_FILE}, which says what the segments in its pictures "
-            "are: copy that file too"
+            f"{folder} holds {PREDICTION_FOLDER} and no {PREDICTION_FILE}, which says what the segments in its "
+            "pictures are: copy that file too"
         )
 
 
