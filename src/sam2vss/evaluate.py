@@ -15,7 +15,8 @@ from typing import Any, Final
 import numpy as np
 
 from .datasets.catalogue import find_dataset
-from .datasets.label_maps import LabelMaps, open_panoptic_maps, step_into
+from .datasets.label_forms import step_into
+from .datasets.label_maps import LabelMaps, open_panoptic_maps
 from .datasets.pairs import pair_frames
 from .datasets.predictions import Findings, PredictionForm, find_shift, listed
 from .datasets.vipseg import CODE_FOLDER, find_vipseg

@@ -127,7 +127,7 @@ class Refiner:
         Args:
             source: Frames, uint8 RGB (T, H, W, 3), or a video file or folder of pictures.
             labels: Base labels: train ids (T, H, W), a folder of label PNGs or of panoptic predictions (see
-                `datasets.label_maps.find_label_form`), or a source of labels such as
+                `datasets.label_forms.find_label_form`), or a source of labels such as
                 `ModelLabels(load_segmenter(...))`.
             label_set: Classes of the labels: a `LabelSpace`, a `label_set.json`, or None. Without one a folder's own
                 `label_set.json` is taken, else the classes of a uint8 array are numbered from 0 to the largest label,

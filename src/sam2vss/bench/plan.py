@@ -6,7 +6,7 @@ from functools import cached_property
 from pathlib import Path
 
 from ..dataset_clips import DatasetClips, find_dataset_clips
-from ..datasets.label_maps import find_label_form
+from ..datasets.label_forms import find_label_form
 from ..datasets.label_sets import LABEL_SET_FILE, shift_ids
 from ..devices import choose_device, choose_dtype
 from ..errors import SettingsError

@@ -9,7 +9,8 @@ import numpy as np
 
 from ..datasets.folders import LabelFolders, find_label_folders, read_ids
 from ..datasets.id_checks import check_id_start
-from ..datasets.label_maps import LabelMaps, open_panoptic_maps, step_into
+from ..datasets.label_forms import step_into
+from ..datasets.label_maps import LabelMaps, open_panoptic_maps
 from ..datasets.label_sets import shift_ids
 from ..errors import LabelError, MissingPredictionsError, SettingsError
 from ..types import WIDE_IGNORE_INDEX, LabelSpace
