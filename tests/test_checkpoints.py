@@ -193,3 +193,12 @@ def test_every_difference_to_a_network_is_named():
         "1 of another shape: a.weight (4,) instead of (3,). Take another."
     )
     check_names(WEIGHTS, shapes_of(WEIGHTS), Path("a.pth"), "")
+
+
+@pytest.mark.parametrize(
+    ("tensor", "kind"),
+    [(torch.ones(2, 2).to_sparse(), "sparse"), (torch.ones(2, dtype=torch.complex64), "complex")],
+)
+def test_tensors_that_are_no_plain_numbers_are_refused(tensor: Tensor, kind: str, tmp_path: Path):
+    with pytest.raises(WeightsError, match=rf"no plain real numbers: odd \({kind}\)"):
+        read_weights(save({"odd": tensor, **WEIGHTS}, tmp_path / "a.pth"))

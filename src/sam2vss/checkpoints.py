@@ -10,7 +10,7 @@ import pickletools
 import re
 import struct
 import zipfile
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from itertools import islice
 from pathlib import Path
@@ -60,6 +60,9 @@ def weights_in(data: Any, file: Path, entries: Sequence[str] = WEIGHT_ENTRIES) -
             f"{file} is no checkpoint of a network: expected only tensors, at the top or under "
             f"{' or '.join(map(repr, entries))}, found {listed(others) or 'nothing'}"
         )
+    strange = [f"{name} ({_kind(tensor)})" for name, tensor in found.items() if _kind(tensor)]
+    if strange:
+        raise WeightsError(f"{file} holds tensors that are no plain real numbers: {listed(strange)}")
     prefix = "module." if all(str(name).startswith("module.") for name in found) else ""
     return {str(name).removeprefix(prefix): tensor for name, tensor in found.items()}
 
@@ -94,6 +97,32 @@ def read_torch_file(file: Path) -> Any:
         raise WeightsError(f"{file} cannot be read as a PyTorch checkpoint: {_reason(error)}") from error
 
 
+def shape_of(weights: Mapping[str, Tensor], name: str, num_sides: int, file: Path | str) -> tuple[int, ...]:
+    """Return the shape of a tensor that tells something about its network.
+
+    Raises:
+        WeightsError: If it has another number of sides, or is empty.
+    """
+    shape = tuple(weights[name].shape)
+    if len(shape) != num_sides or 0 in shape:
+        raise WeightsError(f"{file} is damaged: {name} has the shape {shape}, expected {num_sides} sides, none empty")
+    return shape
+
+
+def refuse_integers(weights: Mapping[str, Tensor], fractions: Container[str], file: Path | str) -> None:
+    """Raise `WeightsError` if weights are integers that are named among those which are fractions in their network."""
+    rounded = [
+        f"{name} ({tensor.dtype})".replace("torch.", "")
+        for name, tensor in weights.items()
+        if name in fractions and not tensor.is_floating_point()
+    ]
+    if rounded:
+        raise WeightsError(
+            f"{file} holds {len(rounded)} weights as integers ({listed(rounded)}): a quantised or rounded copy cannot "
+            "be used; take the checkpoint as its authors released it"
+        )
+
+
 def check_names(
     weights: Mapping[str, Tensor], expected: Mapping[str, torch.Size], file: Path | str, advice: str
 ) -> None:
@@ -123,6 +152,15 @@ def listed(names: Iterable[str]) -> str:
     names = list(names)
     rest = len(names) - LISTED_NAMES
     return ", ".join(names[:LISTED_NAMES]) + (f" and {rest} more" if rest > 0 else "")
+
+
+def _kind(tensor: Tensor) -> str:
+    """Say what is odd about a tensor, "" for nothing."""
+    if tensor.is_meta:
+        return "without values"
+    if tensor.layout != torch.strided:
+        return "sparse"
+    return "complex" if tensor.is_complex() else ""
 
 
 def _plain_numbers() -> AbstractContextManager[Any]:

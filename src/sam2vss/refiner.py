@@ -397,13 +397,16 @@ def stored_label_space(folder: Path, label_set: LabelSpace | str | Path | None) 
     )
 
 
-def model_label_space(found: LabelSpace, label_set: str | Path, model: str) -> LabelSpace:
+def model_label_space(
+    found: LabelSpace, label_set: str | Path, model: str, names_are_guessed: bool = False
+) -> LabelSpace:
     """Return the label set under which a model's labels are written, after making sure that it fits the model.
 
     Args:
         found: The model's own classes, perhaps without names.
         label_set: Name or file of the label set asked for.
         model: Name of the model, for the message.
+        names_are_guessed: Whether the model's names count for nothing.
 
     Raises:
         LabelError: If it cannot be read, has another number of classes, or other names where the model has names.
@@ -416,7 +419,7 @@ def model_label_space(found: LabelSpace, label_set: str | Path, model: str) -> L
         )
     pairs = enumerate(zip(found.names, asked.names, strict=True))
     differing = [f"class {i} is {own!r} and {other!r}" for i, (own, other) in pairs if own != other]
-    if differing and found.names != LabelSpace.numbered(found.num_classes).names:
+    if differing and not names_are_guessed:
         raise LabelError(
             f"{model} and --label-set {label_set} name {len(differing)} of {found.num_classes} classes differently "
             f"({differing[0]}): pass the label set that it was trained on, or none"

@@ -116,3 +116,15 @@ def test_a_label_set_of_other_classes_is_refused(command, place):
     answer = command(*named, "--label-set", label_set(place / "other.json", "abcdefghij"), "--tracker", "superpixel")
     assert answer.code == 2
     assert "10 of 10 classes differently (class 0 is " in answer.message
+
+
+def test_names_that_were_guessed_from_their_number_do_not_overrule_a_label_set(command, place):
+    guessed = fill_by_name(build(default_architecture("SegFormer", "b0", 19)))  # 19 classes without names: Cityscapes?
+    torch.save({"state_dict": guessed.state_dict()}, place / "own.pth")
+    mine = label_set(place / "label_set.json", [f"own {i}" for i in range(19)])
+    assert command(*words(place, "run", "--label-set", mine, name="own.pth")).code == 0
+    named = {"meta": {"CLASSES": [f"other {i}" for i in range(19)]}, "state_dict": guessed.state_dict()}
+    torch.save(named, place / "named.pth")
+    answer = command(*words(place, "other", "--label-set", mine, name="named.pth"))
+    assert answer.code == 2
+    assert "19 of 19 classes differently (class 0 is 'other 0' and 'own 0')" in answer.message

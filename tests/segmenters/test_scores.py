@@ -5,9 +5,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from sam2vss.errors import WeightsError
 from sam2vss.segmenters import scores
 from sam2vss.segmenters.preprocessing import Patches
-from sam2vss.segmenters.scores import argmax_at_size, merge_patches
+from sam2vss.segmenters.scores import argmax_at_size, check_finite, merge_patches
 
 
 @settings(max_examples=10, deadline=None)
@@ -48,3 +49,11 @@ def test_the_way_changes_labels_near_edges():
     # values 0, 0.5, 1 it lies at 3.5 / 3 - 0.5 = 0.667 of the way from 0 to 0.5, above.
     assert argmax_at_size(values, (1, 9)).tolist() == [[1, 1, 1, 1, 0, 0, 0, 0, 0]]
     assert argmax_at_size(values, (1, 9), by_way_of=(1, 3)).tolist() == [[1, 1, 1, 0, 0, 0, 0, 0, 0]]
+
+
+def test_scores_that_are_no_numbers_are_refused_with_what_may_help():
+    check_finite(torch.zeros(2), "net", torch.float32)
+    with pytest.raises(WeightsError, match=r"net gave scores .* torch.float16: try --dtype float32"):
+        check_finite(torch.tensor([0.0, torch.inf]), "net", torch.float16)
+    with pytest.raises(WeightsError, match=r"torch.float32: the weights are damaged"):
+        check_finite(torch.tensor([torch.nan]), "net", torch.float32)

@@ -192,3 +192,23 @@ def test_positions_of_no_square_are_refused():
 
     with pytest.raises(WeightsError, match="17 positions, expected those of a square"):
         recognise(weights, FILE)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [f"{ENCODER}.patch_embed.proj.weight", f"{ENCODER}.reg_token", f"{ENCODER}.pos_embed", "backbone.q.weight"],
+)
+@pytest.mark.parametrize("shape", [(), (3,), (0, 0, 0, 0)])
+def test_tensors_that_lost_their_shape_are_named(name: str, shape: tuple[int, ...]):
+    weights = {**official_weights(TINY), name: torch.zeros(shape)}
+
+    with pytest.raises(WeightsError, match=rf"is damaged: {re.escape(name)} has the shape"):
+        recognise(weights, FILE)
+
+
+def test_weights_as_integers_are_refused():
+    weights = official_weights(TINY)
+    weights["backbone.q.weight"] = weights["backbone.q.weight"].to(torch.int8)
+
+    with pytest.raises(WeightsError, match="1 weights as integers"):
+        load_network(weights, FILE)

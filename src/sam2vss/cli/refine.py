@@ -107,7 +107,8 @@ def load_base(
     model = load_segmenter(segmenter or DEFAULT_SEGMENTER, device, dtype, want_probabilities=wants_probabilities)
     source: BaseLabelSource = ModelLabels(model)
     if label_set is not None:
-        source = LabelsInSpace(source, model_label_space(model.label_space, label_set, model.location.id))
+        space = model_label_space(model.label_space, label_set, model.location.id, model.names_are_guessed)
+        source = LabelsInSpace(source, space)
     return source, {f"{model.location.id}/{name}": sha for name, sha in model.location.sha256().items()}
 
 

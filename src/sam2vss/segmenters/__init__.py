@@ -30,6 +30,11 @@ class LocatedSegmenter(Segmenter, Protocol):
         """Its files."""
         ...
 
+    @property
+    def names_are_guessed(self) -> bool:
+        """Whether the names of its classes follow from their number alone, as its files have none."""
+        ...
+
 
 class ModelLabels:
     """Runs a `Segmenter` as a source of base labels; resets it at the start of every clip."""

@@ -27,7 +27,7 @@ from ..types import BaseLabels, LabelSpace
 from .class_names import label_space_of
 from .palettes import palette_of
 from .preprocessing import CONFIG_FILES, Preprocessing
-from .scores import NOBODYS_MASS, argmax_at_size, check_frames, merge_patches
+from .scores import NOBODYS_MASS, argmax_at_size, check_finite, check_frames, merge_patches
 
 SEGMENTER_NAMES = {"segformer-nano": str(Path(__file__).parent / "nano"), **SEGMENTER_ALIASES}  # bundled, then hub ids
 SEGMENTER_SUFFIXES = (*CHECKPOINT_SUFFIXES, ".pkl")  # a .pkl is never opened, but what it is can be said
@@ -43,6 +43,7 @@ class HubSegmenter:
     Attributes:
         location: Where the weights lie.
         label_space: Names from the model's configuration, customary colours where the label set is known.
+        names_are_guessed: Whether the configuration has no names, so that their number had to do.
         model: What transformers made of the weights, in evaluation mode.
         preprocessing: Makes its input of frames.
     """
@@ -63,6 +64,7 @@ class HubSegmenter:
         self.want_probabilities = want_probabilities
         self.batch_size = batch_size or (1 if self.device.type == "cpu" else 4)
         self.label_space = configured_label_space(model.config, location.id)
+        self.names_are_guessed = is_nameless(model.config)
         self.model = model
         self.preprocessing = preprocessing
         self._task_tokens = task_tokens
@@ -167,10 +169,7 @@ class HubSegmenter:
                 f"{self.location.id} scores {scores.shape[1]} classes, but its config.json names "
                 f"{self.label_space.num_classes}"
             )
-        if not torch.isfinite(scores).all():
-            raise WeightsError(
-                f"{self.location.id} gave scores that are not finite numbers in {self.dtype}; try --dtype float32"
-            )
+        check_finite(scores, self.location.id, self.dtype)
         patches = self.preprocessing.patches(size)
         resized = self.preprocessing.resized(size)
         if patches is not None:
@@ -308,10 +307,15 @@ def configured_label_space(config: Any, model_id: str) -> LabelSpace:
     stored = getattr(config, LABEL_SET_KEY, None)
     if stored is not None:
         return _stored_label_space(stored, names, model_id)
-    if names == tuple(f"LABEL_{i}" for i in range(len(names))):
+    if is_nameless(config):
         return label_space_of(len(names))
     set_name, palette = palette_of(names)
     return LabelSpace(names, palette, name=set_name or model_id)
+
+
+def is_nameless(config: Any) -> bool:
+    """Whether nobody named the classes of a model: they are called LABEL_0, LABEL_1, ..."""
+    return all(config.id2label.get(i) == f"LABEL_{i}" for i in range(config.num_labels))
 
 
 def _stored_label_space(content: Any, names: tuple[str, ...], model_id: str) -> LabelSpace:

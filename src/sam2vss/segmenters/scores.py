@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch.nn import functional
 
-from ..errors import ShapeError
+from ..errors import ShapeError, WeightsError
 from .preprocessing import Patches
 
 MAX_UPSAMPLED_VALUES = 1 << 24  # ours: 64 MB of scores at frame size at a time, whatever the number of classes
@@ -17,6 +17,17 @@ def check_frames(frames: np.ndarray) -> None:
     """Raise `ShapeError` unless these are frames, uint8 RGB (L, H, W, 3), none of the sides empty."""
     if frames.ndim != 4 or frames.shape[3] != 3 or frames.dtype != np.uint8 or 0 in frames.shape:
         raise ShapeError(f"frames are {frames.dtype} {frames.shape}, expected uint8 (L, H, W, 3)")
+
+
+def check_finite(scores: torch.Tensor, model: str, dtype: torch.dtype) -> None:
+    """Raise `WeightsError` unless all scores that a model gave in a number format are finite numbers."""
+    if not torch.isfinite(scores).all():
+        remedy = (
+            "the weights are damaged or come from a training that failed"
+            if dtype == torch.float32
+            else "try --dtype float32"
+        )
+        raise WeightsError(f"{model} gave scores that are not finite numbers in {dtype}: {remedy}")
 
 
 def argmax_at_size(

@@ -15,13 +15,13 @@ from torch.nn import functional
 
 from ..checkpoints import read_weights
 from ..devices import choose_device, choose_dtype
-from ..errors import SettingsError, WeightsError
+from ..errors import SettingsError
 from ..hub import ModelLocation
 from ..types import BaseLabels, LabelSpace
 from .class_names import label_space_of
-from .hub_models import configured_label_space, failing_as, load_model
+from .hub_models import configured_label_space, failing_as, is_nameless, load_model
 from .preprocessing import Preprocessing, resize
-from .scores import NOBODYS_MASS, argmax_at_size, check_frames
+from .scores import NOBODYS_MASS, argmax_at_size, check_finite, check_frames
 from .videomt_checkpoints import Network, load_network, refuse_instances
 from .videomt_stream import QueryAnswers, QueryStream, class_scores
 
@@ -78,6 +78,7 @@ class VideomtSegmenter:
     Attributes:
         location: Where the weights lie.
         label_space: VSPW's classes for the authors' checkpoints, else the names from the model's configuration.
+        names_are_guessed: Whether the classes are VSPW's by their number alone.
         preprocessing: Makes the network's input of frames.
     """
 
@@ -98,6 +99,7 @@ class VideomtSegmenter:
         parameter = next(model.parameters())
         self.location = location
         self.label_space = label_space
+        self.names_are_guessed = location.path.is_file() or is_nameless(model.config)
         self.preprocessing = preprocessing
         self.device, self.dtype = parameter.device, parameter.dtype
         self.want_probabilities = want_probabilities
@@ -196,10 +198,7 @@ class VideomtSegmenter:
         for row, answers in enumerate(found):
             classes = logits[row].softmax(-1)[:, :-1]
             scores = class_scores(self.stream.masks(answers), classes, input_size, self.preprocessing.resized(size))
-            if not torch.isfinite(scores).all():
-                raise WeightsError(
-                    f"{self.location.id} gave scores that are not finite numbers in {self.dtype}; try --dtype float32"
-                )
+            check_finite(scores, self.location.id, self.dtype)
             labels[row] = argmax_at_size(scores, size).to("cpu", torch.int32).numpy()
             if self.want_probabilities:
                 probabilities.append(_probabilities(scores))

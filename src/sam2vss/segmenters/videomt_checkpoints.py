@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING, TypeAlias
 import torch
 from torch import Tensor
 
-from ..checkpoints import check_names
+from ..checkpoints import check_names, refuse_integers, shape_of
 from ..errors import WeightsError
+from ..types import WIDE_IGNORE_INDEX
 from .class_names import NUM_VSPW_CLASSES, vipseg_training_order
 from .hub_models import without_scipy
 from .videomt_names import ENCODER, OURS_ALONE, THEIRS_ALONE, has_dinov3, official_name, official_shapes
@@ -94,19 +95,23 @@ def recognise(weights: Mapping[str, Tensor], file: Path) -> VideomtArchitecture:
     lacking = [name for name in needed if name not in weights]
     if lacking:
         raise WeightsError(f"{file} is no complete VidEoMT checkpoint: it has no {', no '.join(lacking)}")
-    patches, registers, inner = (weights[name] for name in needed[:3])
-    found = VideomtArchitecture(
-        width=patches.shape[0],
-        layers=_count(weights, rf"{re.escape(ENCODER)}\.blocks\.(\d+)\."),
-        query_layers=len(weights["backbone.attn_mask_probs"]),
-        queries=weights["backbone.q.weight"].shape[0],
-        classes=weights["backbone.class_head.weight"].shape[0] - 1,
-        patch=patches.shape[-1],
-        image=None if is_dinov3 else _image_side(weights[f"{ENCODER}.pos_embed"], patches.shape[-1], file),
-        registers=registers.shape[1],
-        upscalings=_count(weights, r"backbone\.upscale\.(\d+)\."),
-        mlp_ratio=inner.shape[0] // patches.shape[0],
+    patches, registers, inner = (
+        shape_of(weights, name, sides, file) for name, sides in zip(needed, (4, 3, 2), strict=False)
     )
+    found = VideomtArchitecture(
+        width=patches[0],
+        layers=_count(weights, rf"{re.escape(ENCODER)}\.blocks\.(\d+)\."),
+        query_layers=shape_of(weights, "backbone.attn_mask_probs", 1, file)[0],
+        queries=shape_of(weights, "backbone.q.weight", 2, file)[0],
+        classes=shape_of(weights, "backbone.class_head.weight", 2, file)[0] - 1,
+        patch=patches[-1],
+        image=None if is_dinov3 else _image_side(weights, patches[-1], file),
+        registers=registers[1],
+        upscalings=_count(weights, r"backbone\.upscale\.(\d+)\."),
+        mlp_ratio=inner[0] // patches[0],
+    )
+    if not 1 <= found.classes <= WIDE_IGNORE_INDEX:
+        raise WeightsError(f"{file} tells {found.classes} classes apart, expected 1 to {WIDE_IGNORE_INDEX}")
     refuse_instances(found.classes, str(file))
     return found
 
@@ -219,6 +224,7 @@ def load_network(weights: Mapping[str, Tensor], file: Path) -> Network:
     """
     model = empty_network(recognise(weights, file))
     shapes = {name: tensor.shape for name, tensor in model.state_dict().items()}
+    refuse_integers(weights, weights.keys(), file)
     model.load_state_dict(convert(weights, shapes, file), assign=True)
     if has_dinov3(shapes):  # buffers that are no part of a checkpoint
         model.rope_embeddings = type(model.rope_embeddings)(model.config)
@@ -236,10 +242,11 @@ def _check(weights: Mapping[str, Tensor], shapes: Mapping[str, torch.Size], file
     return of_network
 
 
-def _image_side(positions: Tensor, patch: int, file: Path) -> int:
-    side = math.isqrt(positions.shape[1])
-    if side * side != positions.shape[1]:
-        raise WeightsError(f"{file} has {positions.shape[1]} positions, expected those of a square picture")
+def _image_side(weights: Mapping[str, Tensor], patch: int, file: Path) -> int:
+    count = shape_of(weights, f"{ENCODER}.pos_embed", 3, file)[1]
+    side = math.isqrt(count)
+    if side * side != count:
+        raise WeightsError(f"{file} has {count} positions, expected those of a square picture")
     return side * patch
 
 

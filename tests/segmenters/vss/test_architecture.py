@@ -120,3 +120,27 @@ def test_missing_surplus_and_misshapen_tensors_are_named():
     assert "1 not part of the network: decode_head.extra" in message
     assert "backbone.norm1.weight (3,) instead of (32,)" in message
     assert "as its authors released it" in message
+
+
+@pytest.mark.parametrize("name", ["decode_head.linear_pred.weight", "backbone.patch_embed2.proj.weight"])
+@pytest.mark.parametrize("shape", [(), (4,), (0, 256, 1, 1)])
+def test_tensors_that_lost_their_shape_are_named(name, shape):
+    weights = {**weights_of(default_architecture("SegFormer", "b0", 2)), name: torch.zeros(shape)}
+    with pytest.raises(WeightsError, match=rf"x.pth is damaged: {name} has the shape .*, expected 4 sides, none empty"):
+        recognise(weights, "x.pth")
+
+
+def test_weights_as_integers_are_refused_and_counters_are_not():
+    weights = dict(weights_of(default_architecture("SegFormer", "b0", 2)))
+    assert not weights["decode_head.linear_fuse.bn.num_batches_tracked"].is_floating_point()
+    build_from(weights, "x.pth")
+    weights["backbone.norm1.bias"] = torch.zeros(32, dtype=torch.int8)
+    with pytest.raises(WeightsError, match=r"1 weights as integers \(backbone.norm1.bias \(int8\)\)"):
+        build_from(weights, "x.pth")
+
+
+def test_more_classes_than_labels_can_tell_apart_are_refused():
+    weights = dict(weights_of(default_architecture("SegFormer", "b0", 2)))
+    weights["decode_head.linear_pred.weight"] = torch.zeros(1, 256, 1, 1).expand(70_000, 256, 1, 1)
+    with pytest.raises(WeightsError, match=r"x.pth tells 70000 classes apart, expected at most 65535"):
+        recognise(weights, "x.pth")

@@ -8,8 +8,9 @@ from typing import Final, Literal
 import torch
 from torch import Tensor
 
-from ...checkpoints import check_names
+from ...checkpoints import check_names, refuse_integers, shape_of
 from ...errors import WeightsError
+from ...types import WIDE_IGNORE_INDEX
 from . import cffm, cffm_plus, mrcfa, segformer, tv3s
 from .mit import MIT_SIZES, MitSize, MixTransformer
 from .segformer import SegformerHead, VssModel
@@ -80,9 +81,10 @@ def recognise(weights: Mapping[str, Tensor], what: str) -> Architecture:
         )
     marked: list[Family] = [name for mark, name in _MARKS.items() if any(key.startswith(mark) for key in weights)]
     family = marked[0] if marked else "SegFormer"
-    return Architecture(
-        family, _encoder_size(weights, what), len(weights["decode_head.linear_pred.weight"]), _depth(family, weights)
-    )
+    num_classes = shape_of(weights, "decode_head.linear_pred.weight", 4, what)[0]
+    if num_classes > WIDE_IGNORE_INDEX:
+        raise WeightsError(f"{what} tells {num_classes} classes apart, expected at most {WIDE_IGNORE_INDEX}")
+    return Architecture(family, _encoder_size(weights, what), num_classes, _depth(family, weights))
 
 
 def default_architecture(family: Family, size: str, num_classes: int) -> Architecture:
@@ -126,7 +128,9 @@ def build_from(weights: Mapping[str, Tensor], what: str) -> tuple[VssModel, Arch
     with torch.random.fork_rng(devices=[]):  # the random weights are all replaced
         model = build(architecture)
     used = without_unused(weights, architecture.family)
-    check_names(used, {name: tensor.shape for name, tensor in model.state_dict().items()}, what, _ADVICE)
+    network = model.state_dict()
+    check_names(used, {name: tensor.shape for name, tensor in network.items()}, what, _ADVICE)
+    refuse_integers(used, {name for name, tensor in network.items() if tensor.is_floating_point()}, what)
     model.load_state_dict(used)
     return model, architecture
 
@@ -136,7 +140,9 @@ _ADVICE = "Take a checkpoint as its authors released it, or as `sam2vss train se
 
 def _encoder_size(weights: Mapping[str, Tensor], what: str) -> MitSize:
     channels = tuple(
-        len(weights[name]) for stage in range(1, 5) if (name := f"backbone.patch_embed{stage}.proj.weight") in weights
+        shape_of(weights, name, 4, what)[0]
+        for stage in range(1, 5)
+        if (name := f"backbone.patch_embed{stage}.proj.weight") in weights
     )
     depths = tuple(_count(weights, f"backbone.block{stage}.") for stage in range(1, 5))
     for size in MIT_SIZES.values():

@@ -30,11 +30,12 @@ WEIGHT_FILE: Final = "model.safetensors"
 
 @dataclass(frozen=True)
 class LoadedModel:
-    """A network and what its numbers mean."""
+    """A network and what its numbers mean; `names_are_guessed` by their number, where the file has no names."""
 
     model: VssModel
     architecture: Architecture
     label_space: LabelSpace
+    names_are_guessed: bool = False
 
 
 def load_model(location: ModelLocation) -> LoadedModel:
@@ -48,7 +49,8 @@ def load_model(location: ModelLocation) -> LoadedModel:
     content = read_torch_file(location.path)
     weights = weights_in(content, location.path)
     model, architecture = build_from(weights, location.id)
-    return LoadedModel(model.float(), architecture, label_space_of(architecture.num_classes, _class_names(content)))
+    names, count = _class_names(content), architecture.num_classes
+    return LoadedModel(model.float(), architecture, label_space_of(count, names), len(names) != count)
 
 
 def save_model(folder: Path, model: VssModel, architecture: Architecture, label_space: LabelSpace) -> None:

@@ -17,7 +17,7 @@ from ...devices import choose_device, choose_dtype
 from ...errors import SettingsError, ShapeError, WeightsError
 from ...hub import ModelLocation
 from ...types import BaseLabels, LabelSpace
-from ..scores import argmax_at_size, check_frames
+from ..scores import argmax_at_size, check_finite, check_frames
 from .cffm_plus import CffmPlusHead, make_prototypes, prototype_frames
 from .checkpoint import load_model
 from .contexts import Context
@@ -44,6 +44,7 @@ class VssSegmenter:
         location: As above.
         context: "clip", "stream" (TV3S only) or "frame".
         want_probabilities: Also return class probabilities.
+        names_are_guessed: Whether the names of the classes follow from their number alone.
         batch_size: Frames per pass of the encoder; default 1 on the CPU, 4 elsewhere.
 
     Raises:
@@ -60,6 +61,7 @@ class VssSegmenter:
         context: Context = "clip",
         want_probabilities: bool = False,
         batch_size: int | None = None,
+        names_are_guessed: bool = False,
     ) -> None:
         head = model.decode_head
         if context == "stream" and not isinstance(head, Tv3sHead):
@@ -72,6 +74,7 @@ class VssSegmenter:
         parameter = next(model.parameters())
         self.model = model.eval().requires_grad_(False)
         self.label_space = label_space
+        self.names_are_guessed = names_are_guessed
         self.location = location
         self.context = context
         # What the three heads over several frames have in common: encode, decode.
@@ -116,6 +119,7 @@ class VssSegmenter:
             context=context,
             want_probabilities=want_probabilities,
             batch_size=batch_size,
+            names_are_guessed=loaded.names_are_guessed,
         )
 
     def reset(self) -> None:
@@ -176,10 +180,7 @@ class VssSegmenter:
         labels = np.empty(frames.shape[:3], self.label_space.dtype)
         probabilities = []
         for row, logits in enumerate(self._frame_logits(frames)):
-            if not torch.isfinite(logits).all():
-                raise WeightsError(
-                    f"{self.location.id} gave scores that are not finite numbers in {self.dtype}; try --dtype float32"
-                )
+            check_finite(logits, self.location.id, self.dtype)
             best = argmax_at_size(logits, size, by_way_of=network_size(size))
             labels[row] = best.to("cpu", torch.int32).numpy()
             if self.want_probabilities:
