@@ -98,7 +98,9 @@ def test_refine_takes_the_classes_of_every_panoptic_form(command, place, tmp_pat
     assert "base labels that are void" in answer.out
     share = (PREDICTED == VOID).mean()
     assert f"{100 * share:.2f} %" in answer.out
-    assert read_info(tmp_path / "run")["clips"][0]["void_share"] == pytest.approx(share)
+    assert f"{100 * share:.2f} %, left {100 * share:.2f} %" in answer.out  # no masklet, and void is kept
+    (clip,) = read_info(tmp_path / "run")["clips"]
+    assert (clip["void_share"], clip["void_left_share"]) == (pytest.approx(share), pytest.approx(share))
     assert "void in base" in (tmp_path / "run" / "report.html").read_text(encoding="utf-8")
 
 
@@ -129,6 +131,8 @@ def test_a_void_policy_leaves_no_void_and_stands_in_the_record(command, place, t
     assert (labels_of(tmp_path / "run", "base") == VOID).any() == (void == "vote")
     assert read_info(tmp_path / "run")["settings"]["votes"]["void"] == void
     assert "base labels that are void" in answer.out  # as they came
+    assert "%, none left" in answer.out
+    assert read_info(tmp_path / "run")["clips"][0]["void_left_share"] == 0
 
 
 def test_evaluate_and_stability_read_panoptic_forms(command, place, tmp_path):
