@@ -14,7 +14,7 @@ from sam2vss.errors import LabelError, SettingsError, ShapeError, WeightsError
 from sam2vss.pipeline import VoteRule, refine_clip
 from sam2vss.refiner import ArrayLabels, load_tracker, stored_label_space
 from sam2vss.sam2.loading import find_sam2
-from sam2vss.segmenters import ModelLabels
+from sam2vss.segmenters import ModelLabels, StoredLabels
 from sam2vss.trackers.nothing import NoTracker
 from sam2vss.types import LabelSpace, Refinement
 from toy import CLASSES, ExactTracker, NoisySegmenter, ToyClip
@@ -139,6 +139,14 @@ def test_labels_outside_the_label_set_are_named(refiner):
 
 
 # --- files -----------------------------------------------------------------------------------------------------------
+
+
+def test_a_folder_of_labels_beside_an_array_is_refused_with_what_takes_it(tmp_path, refiner):
+    folder = toy.write_toy_labels(tmp_path / "labels", 10, 0.3)
+    with pytest.raises(SettingsError, match=r"segmenters\.StoredLabels\('.*labels', label_space\), or the frames"):
+        next(refiner.refine(FRAMES, folder))
+    from_folder = joined(refiner.refine(FRAMES, StoredLabels(folder, CLASSES)))
+    assert from_folder.tolist() == joined(refiner.refine(FRAMES, labels=NOISY)).tolist()
 
 
 def test_folders_give_the_same_as_arrays(tmp_path, refiner):

@@ -128,7 +128,8 @@ class Refiner:
             source: Frames, uint8 RGB (T, H, W, 3), or a video file or folder of pictures.
             labels: Base labels: train ids (T, H, W), a folder of label PNGs or of panoptic predictions (see
                 `datasets.label_forms.find_label_form`), or a source of labels such as
-                `ModelLabels(load_segmenter(...))`.
+                `ModelLabels(load_segmenter(...))`. With frames as an array a folder is given as a source,
+                `StoredLabels(folder, label_space)`, both of `sam2vss.segmenters`.
             label_set: Classes of the labels: a `LabelSpace`, a `label_set.json`, or None. Without one a folder's own
                 `label_set.json` is taken, else the classes of a uint8 array are numbered from 0 to the largest label,
                 255 being void. A uint16 array needs a label set: its void is 65535, and 255 is a class.
@@ -145,7 +146,10 @@ class Refiner:
         if isinstance(source, np.ndarray):
             frames, name = _frames_of(source), "clip"
             if isinstance(labels, str | Path):
-                raise SettingsError("frames given as an array need labels given as an array or as a source of labels")
+                raise SettingsError(
+                    "frames given as an array need labels given as an array or as a source of labels, and these are a "
+                    f"path: pass sam2vss.segmenters.StoredLabels({str(labels)!r}, label_space), or the frames as a path"
+                )
             if isinstance(labels, np.ndarray):
                 base: BaseLabelSource = ArrayLabels(labels, _label_space(label_set, labels))
                 if len(labels) != len(source):
