@@ -168,6 +168,12 @@ def test_label_maps_without_names_are_refused(tmp_path):
     assert stored_label_space(folder, CLASSES) is CLASSES
 
 
+def test_the_file_in_a_folder_of_labels_is_no_folder(tmp_path):
+    (tmp_path / "pred.json").write_text("{}")
+    with pytest.raises(LabelError, match=r"pred\.json is a file, expected a folder .*: pass .* that holds it"):
+        stored_label_space(tmp_path / "pred.json", None)
+
+
 def test_a_video_goes_with_an_array_of_labels_of_its_length_and_size(tmp_path):
     video = write_numbered_video(tmp_path / "v.mp4", 5)
     refiner = sam2vss.Refiner(NoTracker(), window=2)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, get_args
 
 import numpy as np
 
+from .datasets.label_forms import check_is_folder
 from .datasets.label_maps import find_own_label_space
 from .datasets.label_sets import find_label_space
 from .devices import choose_device
@@ -384,11 +385,14 @@ def stored_label_space(folder: Path, label_set: LabelSpace | str | Path | None) 
 
     Raises:
         SettingsError: If there is none.
+        LabelError: If the folder is a file.
     """
     if isinstance(label_set, LabelSpace):
         return label_set
     if label_set is not None:
         return find_label_space(label_set)
+    if folder.is_file():
+        check_is_folder(folder)  # before asking to put a label_set.json into it
     for place in (folder / "label_set.json", folder.parent / "label_set.json"):
         if place.is_file():
             return LabelSpace.from_json(place)

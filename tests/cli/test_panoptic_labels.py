@@ -122,6 +122,20 @@ def test_ids_that_may_be_shifted_are_refused_under_a_built_in_set(command, place
     assert labels_of(tmp_path / "run").tolist() == PREDICTED.tolist()
 
 
+def test_the_json_itself_is_refused_with_the_folder_to_pass(command, place, tmp_path):
+    for names in ((), label_set(place)):
+        words = ("refine", place / "set", "--labels", place / "dvis" / "pred.json", *names, "--tracker", "none")
+        answer = command(*words, "--out", tmp_path / "run")
+        assert answer.code == 2
+        assert f"pass {place / 'dvis'}, the folder that holds it" in " ".join(answer.err.split())
+
+
+def test_evaluate_knows_panoptic_codes_as_truth_wherever_they_lie(command, place):
+    answer = command("evaluate", place / "codes", place / "deva", *label_set(place), "--windows", 2)
+    assert answer.code == 0, answer.err
+    assert "100.00" in answer.out
+
+
 @pytest.mark.parametrize("void", ["nearest", "previous", "vote"])
 def test_a_void_policy_leaves_no_void_and_stands_in_the_record(command, place, tmp_path, void):
     words = ("refine", place / "set", "--labels", place / "dvis", *label_set(place), "--tracker", "superpixel")
