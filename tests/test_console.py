@@ -84,8 +84,24 @@ def test_the_summary_names_the_clips_with_most_void(capsys):
     assert "up to 2.00 %" in shown
     print_summary(RunSummary(void_shares={"a": 1e-7}), 1.0)
     assert "less than 0.01 %" in capsys.readouterr().out
-    print_summary(RunSummary(void_shares={"a": 1.0}), 1.0, "classified", has_base=False)
+    print_summary(RunSummary(void_shares={"a": 1.0}, void_left={"a": 0.0}), 1.0, "classified", has_base=False)
     assert "void" not in capsys.readouterr().out
+
+
+def test_the_summary_says_how_much_void_is_left(capsys):
+    print_summary(RunSummary(void_shares={"a": 0.5}, void_left={"a": 0.0}), 1.0)
+    assert "50.00 %, none left" in capsys.readouterr().out
+    shares = {"first": 0.5, "second": 0.25, "third": 0.0}
+    print_summary(RunSummary(void_shares=shares, void_left={"first": 0.25, "second": 0.0, "third": 0.0}), 1.0)
+    shown = capsys.readouterr().out
+    assert "25.00 %, left 8.33 %" in shown  # means
+    assert "50.00 %, left 25.00 %" in shown
+    assert "25.00 %, none left" in shown
+    print_summary(RunSummary(void_shares=shares, void_left={"first": 0.25}), 1.0)  # resumed from before it was noted
+    shown = capsys.readouterr().out
+    assert "mean of clips │ 25.00 % │" in " ".join(shown.split())
+    print_summary(RunSummary(void_shares={"a": 1.0}, void_left={"a": 0.125}), 1.0, "classified", has_base=False)
+    assert "labels that are void, classified │ 12.50 % │" in " ".join(capsys.readouterr().out.split())
 
 
 def test_the_summary_without_base_labels_compares_with_none(capsys):

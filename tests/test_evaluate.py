@@ -485,6 +485,21 @@ def test_vipsegs_panoptic_codes_are_scored_as_classes(tmp_path: Path):
     assert (confusion[wall, wall], confusion[person, person], confusion.sum()) == (2, 4, 6)
 
 
+def test_panoptic_codes_are_known_in_any_folder_of_16_bit_maps_under_their_label_set(tmp_path: Path):
+    codes = np.array([[1, 6100, 6101, 0]], np.uint16)  # wall, two persons, void
+    for side in ("truth", "codes"):
+        write(tmp_path / side / "v" / "0000.png", codes)
+    write(tmp_path / "ids" / "v" / "0000.png", np.array([[1, 61, 61, 5]], np.uint8))
+    write(tmp_path / "wide" / "v" / "0000.png", np.array([[1, 61, 61, 0]], np.uint16))  # class ids in 16 bits
+    space = find_label_space("vipseg")
+    for truth in ("truth", "wide"):
+        for predictions in ("codes", "ids", "wide"):
+            found = evaluate_folders(tmp_path / truth, tmp_path / predictions, space, windows=(2,))
+            assert (found.scores.miou, found.counts["v"].confusion.sum()) == (1, 3)
+    with pytest.raises(LabelError, match="Pass the right --label-set"):  # that of no panoptic code
+        evaluate_folders(tmp_path / "truth", tmp_path / "ids", LabelSpace.numbered(124))
+
+
 def test_clips_without_a_window_are_named_where_others_have_one(tmp_path: Path):
     for side in ("truth", "predictions"):
         write_video(tmp_path / side / "long", frames=4)

@@ -127,6 +127,69 @@ def test_classes_are_matched_by_name_where_the_sets_differ(tmp_path: Path, roots
     assert score((roots[0], tmp_path / "reversed")).scores.stq == 1
 
 
+def write_lists(root: Path, videos: dict[str, list[PanopticMap]]) -> Path:
+    """DEVA's form: segment ids from 1 on in every frame's picture, and a JSON list of their categories 0..C-1."""
+    for video, frames in videos.items():
+        (root / video).mkdir(parents=True)
+        for t, frame in enumerate(frames):
+            ids, listed = np.zeros(frame.semantic.shape, np.uint8), []
+            for category, instance in sorted({*zip(frame.semantic.flat, frame.instance.flat, strict=True)}):
+                number = int(instance) or 200  # of stuff there is one segment here
+                ids[(frame.semantic == category) & (frame.instance == instance)] = number
+                is_thing = VIPSEG.kinds[category] == "thing"
+                listed.append({"id": number, "isthing": is_thing, "category_id": int(category)})
+            Image.fromarray(ids).save(root / video / f"{t}.png")
+            (root / video / f"{t}.json").write_text(json.dumps(listed))
+    return root
+
+
+@pytest.mark.parametrize("true_form", ["coco", "codes"])
+def test_lists_of_segments_are_read_and_never_taken_for_codes(tmp_path: Path, true_form: str):
+    # ids 200 (a wall), 1 and 2 (persons); as codes they would be an instance of class 2, and the classes 1 and 2
+    late = PanopticMap(np.array([[0, 0, 60]], np.uint8), np.array([[0, 0, 2]], np.int32))
+    truth = tmp_path / "truth"
+    writer = PanopticWriter(truth, VIPSEG, "x")
+    for t in range(2):
+        if true_form == "codes":
+            write_codes(truth / "panomasks" / "a" / f"{t}.png", FRAME, VIPSEG)
+        else:
+            writer.write("a", str(t), FRAME)
+    if true_form == "coco":
+        writer.finish()
+    right = score((truth, write_lists(tmp_path / "right", {"a": [FRAME, FRAME]})))
+    assert (set(right.scores.as_dict().values()) - {None}, right.warnings) == ({1.0}, ())
+    wrong = score((truth, write_lists(tmp_path / "wrong", {"a": [FRAME, late]})))
+    # by hand: the wall is found once, and once its IoU is 1/2, which is no match; of four persons one is missed
+    wall, person = 1 / (1 + 0.5 + 0.5), 3 / (3 + 0.5)
+    assert wrong.scores.vpq[1].all.pq == pytest.approx((wall + person) / 2)
+
+
+def test_lists_of_segments_can_be_the_truth_and_take_categories_by_position(tmp_path: Path, roots: tuple[Path, Path]):
+    truth = write_lists(tmp_path / "lists", {"a": [FRAME, FRAME], "b": [FRAME, FRAME]})
+    with pytest.raises(
+        LabelError, match=r"lists of segments in .*lists do not name their categories: pass --label-set"
+    ):
+        score((truth, roots[1]))
+    assert score((truth, roots[1]), label_space=VIPSEG).scores.stq == 1
+    (truth / "label_set.json").write_text(json.dumps(VIPSEG.to_dict()))
+    assert score((truth, truth)).scores.stq == 1
+
+
+def test_a_list_of_segments_in_any_video_is_seen_and_a_missing_one_named(tmp_path: Path, roots: tuple[Path, Path]):
+    predictions = write_lists(tmp_path / "lists", {"a": [FRAME, FRAME], "b": [FRAME, FRAME]})
+    for path in (predictions / "a").glob("*.json"):
+        path.unlink()
+    with pytest.raises(LabelError, match=r"2 pictures in .*a have no JSON list of segments \(first: 0\)"):
+        score((roots[0], predictions))
+
+
+def test_a_segment_of_lists_that_changes_its_class_is_noted(tmp_path: Path, roots: tuple[Path, Path]):
+    other = PanopticMap(np.array([[0, 61, 60]], np.uint8), FRAME.instance)  # detections are numbered frame by frame
+    predictions = write_lists(tmp_path / "lists", {"a": [FRAME, other], "b": [FRAME, FRAME]})
+    (warning,) = score((roots[0], predictions)).warnings
+    assert "segment 1 of predicted video a changes its class" in warning
+
+
 def test_codes_without_a_label_set_of_their_own_take_the_truths(tmp_path: Path, roots: tuple[Path, Path]):
     (roots[1] / "panomasks").rename(roots[1] / "own")  # so that nothing says that it is VIPSeg's code
     assert score((roots[0], roots[1] / "own")).scores.stq == 1

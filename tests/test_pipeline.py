@@ -222,6 +222,11 @@ def test_filled_labels_are_the_base_labels_that_vote(void):
     assert joined(windows).tolist() == joined(by_hand).tolist()
 
 
+def read_maps(run: Path) -> np.ndarray:
+    folder = run / "labels"
+    return StoredLabels(folder, CLASSES).labels_for("toy", list(ToyClip(12).frames())).labels
+
+
 @pytest.mark.parametrize("void", ["keep", "nearest", "previous", "vote"])
 @pytest.mark.parametrize("smooth", ["none", "static"])
 def test_a_resumed_run_fills_as_an_uninterrupted_one_and_knows_the_void_that_was(tmp_path, void, smooth):
@@ -241,6 +246,11 @@ def test_a_resumed_run_fills_as_an_uninterrupted_one_and_knows_the_void_that_was
     assert RunFolder.open(tmp_path / "run").clip_info("toy")["void_share"] == pytest.approx(share)
     line = json.loads((tmp_path / "run" / "windows.jsonl").read_text().splitlines()[1])
     assert line["void"] == [pytest.approx(float((holey()[t] == 255).mean())) for t in range(4, 8)]
+    left = read_maps(tmp_path / "run") == 255
+    assert left.any() == (void == "keep" or (void, smooth) == ("nearest", "none"))  # a frame without labels has no near
+    assert summary.void_left == {"toy": pytest.approx(float(left.mean()))}
+    assert RunFolder.open(tmp_path / "run").clip_info("toy")["void_left_share"] == pytest.approx(float(left.mean()))
+    assert line["void_left"] == [pytest.approx(float(left[t].mean())) for t in range(4, 8)]
 
 
 # --- runs ------------------------------------------------------------------------------------------------------------

@@ -28,15 +28,18 @@ def make_refinement(start, labels, base):
 def test_void_is_kept_and_older_records_have_none():
     labels = np.zeros((2, 1, 4), np.uint8)
     record = WindowRecord.of(
-        "street", make_frames(0), make_refinement(0, labels, labels), void_share=np.array([0.5, 0])
-    )
-    assert record.void == (0.5, 0.0)
+        "street", make_frames(0), make_refinement(0, labels, labels),
+        void_share=np.array([0.5, 0]), void_left=np.array([0.25, 0]),
+    )  # fmt: skip
+    assert (record.void, record.void_left) == ((0.5, 0.0), (0.25, 0.0))
     content = json.loads(json.dumps(record.to_dict()))
     assert WindowRecord.from_dict(content) == record
-    del content["void"]
-    assert WindowRecord.from_dict(content).void == ()
+    del content["void"], content["void_left"]
+    assert (WindowRecord.from_dict(content).void, WindowRecord.from_dict(content).void_left) == ((), ())
     with pytest.raises(RunError, match="void has 1 entries for 2 frames"):
         WindowRecord.from_dict({**content, "void": [0.5]})
+    with pytest.raises(RunError, match="void_left has 3 entries for 2 frames"):
+        WindowRecord.from_dict({**content, "void_left": [0.5] * 3})
 
 
 def make_frames(start):

@@ -14,7 +14,7 @@ from sam2vss.errors import LabelError, SettingsError, ShapeError, WeightsError
 from sam2vss.pipeline import VoteRule, refine_clip
 from sam2vss.refiner import ArrayLabels, load_tracker, stored_label_space
 from sam2vss.sam2.loading import find_sam2
-from sam2vss.segmenters import ModelLabels
+from sam2vss.segmenters import ModelLabels, StoredLabels
 from sam2vss.trackers.nothing import NoTracker
 from sam2vss.types import LabelSpace, Refinement
 from toy import CLASSES, ExactTracker, NoisySegmenter, ToyClip
@@ -141,6 +141,14 @@ def test_labels_outside_the_label_set_are_named(refiner):
 # --- files -----------------------------------------------------------------------------------------------------------
 
 
+def test_a_folder_of_labels_beside_an_array_is_refused_with_what_takes_it(tmp_path, refiner):
+    folder = toy.write_toy_labels(tmp_path / "labels", 10, 0.3)
+    with pytest.raises(SettingsError, match=r"segmenters\.StoredLabels\('.*labels', label_space\), or the frames"):
+        next(refiner.refine(FRAMES, folder))
+    from_folder = joined(refiner.refine(FRAMES, StoredLabels(folder, CLASSES)))
+    assert from_folder.tolist() == joined(refiner.refine(FRAMES, labels=NOISY)).tolist()
+
+
 def test_folders_give_the_same_as_arrays(tmp_path, refiner):
     frames = toy.write_toy_frames(tmp_path / "clip", 10)
     labels = toy.write_toy_labels(tmp_path / "labels", 10, 0.3)
@@ -158,6 +166,12 @@ def test_label_maps_without_names_are_refused(tmp_path):
     with pytest.raises(SettingsError, match="come without names and colours: pass --label-set FILE"):
         stored_label_space(folder, None)
     assert stored_label_space(folder, CLASSES) is CLASSES
+
+
+def test_the_file_in_a_folder_of_labels_is_no_folder(tmp_path):
+    (tmp_path / "pred.json").write_text("{}")
+    with pytest.raises(LabelError, match=r"pred\.json is a file, expected a folder .*: pass .* that holds it"):
+        stored_label_space(tmp_path / "pred.json", None)
 
 
 def test_a_video_goes_with_an_array_of_labels_of_its_length_and_size(tmp_path):

@@ -73,8 +73,26 @@ def test_void_of_base_labels_stands_beside_the_frames_of_each_clip(tmp_path: Pat
     assert "void in base" in parser.texts
     assert {"12.5 %", "12.50 %"} & set(parser.texts)
     assert "base pixels without a label" in parser.texts
+    assert "void left" not in page  # runs of before do not say
     edit_json(run / "run.json", command="classify", settings={"classifier": "nano", "base": None})
     assert "void in base" not in page_of(run)
+
+
+def test_void_that_is_left_stands_beside_the_void_that_was(tmp_path: Path) -> None:
+    run = make_run(tmp_path, clips=("a", "b"))
+    clips = json.loads((run / "run.json").read_text())["clips"]
+    voids = [{"void_share": 0.5, "void_left_share": 0.25}, {"void_share": 0.0, "void_left_share": 0.0}]
+    edit_json(run / "run.json", clips=[clip | own for clip, own in zip(clips, voids, strict=True)])
+    texts = [text for text in PageParser(page_of(run)).texts if "%" in text or "void" in text or "label" in text]
+    at = texts.index("pixels left without a label")
+    assert texts[at - 2 : at + 2] == [
+        "base pixels without a label", "25.00 %", "pixels left without a label", "12.50 %",
+    ]  # fmt: skip
+    at = texts.index("void left")
+    assert texts[at - 1 : at + 5] == ["void in base", "void left", "50.00 %", "25.00 %", "0.00 %", "0.00 %"]
+    edit_json(run / "run.json", command="classify", settings={"classifier": "nano", "base": None})
+    texts = PageParser(page_of(run)).texts
+    assert ("void left" in texts, "void in base" in texts) == (True, False)
 
 
 # ---- embedded frames

@@ -232,9 +232,11 @@ class RunFolder:
 
     def void_share(self, video: str) -> float | None:
         """Return the fraction of a clip's pixels that came without a base label; None where a window does not say."""
-        records = self._windows.get(video, {}).values()
-        shares = [share for record in records for share in record.void]
-        return float(np.mean(shares)) if shares and all(record.void for record in records) else None
+        return _mean_of([record.void for record in self.finished_windows(video)])
+
+    def void_left_share(self, video: str) -> float | None:
+        """Return the fraction of a clip's pixels without a refined label; None where a window does not say."""
+        return _mean_of([record.void_left for record in self.finished_windows(video)])
 
     def is_done(self, video: str) -> bool:
         """Tell whether a clip was finished and all its frames are still there, so that nothing is left to do."""
@@ -321,6 +323,7 @@ class RunFolder:
             frames_refined=refined,
             frames_written=written,
             void_share=self.void_share(video),
+            void_left_share=self.void_left_share(video),
             status="done" if is_complete else "incomplete",
             ended=now(),
             error=error,
@@ -442,6 +445,11 @@ def _is_whole(path: Path) -> bool:
             return file.read() == _PNG_END
     except (OSError, EOFError, zlib.error):  # gone, shorter than an ending, or cut off
         return False
+
+
+def _mean_of(shares: Sequence[tuple[float, ...]]) -> float | None:
+    """Return the mean over the frames of all windows; None where a window says nothing."""
+    return float(np.mean([share for window in shares for share in window])) if shares and all(shares) else None
 
 
 def _read_windows(path: Path) -> list[WindowRecord]:

@@ -113,7 +113,11 @@ def print_summary(
         ["windows", str(summary.windows)],
         ["masklets", str(summary.masklets)],
         ["coverage", f"{100 * summary.coverage:.1f} %"],
-        *(_void_rows(summary.void_shares) if has_base else []),
+        *(
+            _void_rows("base labels that are void", summary.void_shares, summary.void_left)
+            if has_base
+            else _void_rows(f"labels that are void, {result}", summary.void_left)
+        ),
         *flips,
         [f"labels that flip a frame, {result}", f"{100 * summary.flip_refined:.2f} %"],
         ["time", f"{seconds:.1f} s" + (f" ({seconds / new_frames:.2f} s a frame)" if new_frames else "")],
@@ -121,20 +125,35 @@ def print_summary(
     print_rows(rows)
 
 
-def _void_rows(shares: Mapping[str, float]) -> list[list[str]]:
-    """Say how much of the base labels is void, clip by clip, the worst first; nothing where there is none."""
+def _void_rows(what: str, shares: Mapping[str, float], left: Mapping[str, float] | None = None) -> list[list[str]]:
+    """Say how much of the labels is void, clip by clip, the worst first; nothing where there is none.
+
+    Args:
+        what: What the labels are called.
+        shares: Fraction of void by clip.
+        left: What is left of it in the result, as far as that is known.
+    """
+    left = left or {}
     worst = sorted(((share, name) for name, share in shares.items() if share > 0), key=lambda entry: -entry[0])
     if not worst:
         return []
     if len(shares) == 1:
-        return [["base labels that are void", _percent(worst[0][0])]]
-    rows = [["base labels that are void, mean of clips", _percent(sum(shares.values()) / len(shares))]]
-    rows += [[f"  {name}", _percent(share)] for share, name in worst[:VOIDEST_CLIPS]]
+        share, name = worst[0]
+        return [[what, _percent(share) + _left(left.get(name))]]
+    mean_left = sum(left.values()) / len(left) if left.keys() == shares.keys() else None
+    rows = [[f"{what}, mean of clips", _percent(sum(shares.values()) / len(shares)) + _left(mean_left)]]
+    rows += [[f"  {name}", _percent(share) + _left(left.get(name))] for share, name in worst[:VOIDEST_CLIPS]]
     if len(worst) > VOIDEST_CLIPS:
         rows.append(
             [f"  {len(worst) - VOIDEST_CLIPS} more clips in run.json", f"up to {_percent(worst[VOIDEST_CLIPS][0])}"]
         )
     return rows
+
+
+def _left(share: float | None) -> str:
+    if share is None:
+        return ""
+    return f", left {_percent(share)}" if share > 0 else ", none left"
 
 
 def _percent(share: float) -> str:

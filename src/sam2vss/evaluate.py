@@ -15,7 +15,7 @@ from typing import Any, Final
 import numpy as np
 
 from .datasets.catalogue import find_dataset
-from .datasets.label_forms import step_into
+from .datasets.label_forms import find_label_form, step_into
 from .datasets.label_maps import LabelMaps, open_panoptic_maps
 from .datasets.pairs import pair_frames
 from .datasets.predictions import Findings, PredictionForm, find_shift, listed
@@ -194,7 +194,7 @@ def evaluate_folders(
     not agree.
 
     Args:
-        truth: Folder of the truth; of VIPSeg, the panoptic codes are turned into classes.
+        truth: Folder of the truth; VIPSeg's panoptic codes are turned into classes, see `find_label_form`.
         predictions: Folder of the predictions; of panoptic ones the classes are scored, see `find_label_form`.
         label_space: What the truth's numbers mean.
         prediction_label_space: What the predictions' numbers mean; by default the same. Classes are matched by name
@@ -226,10 +226,11 @@ def evaluate_folders(
     form = form or PredictionForm()
     counted = sorted({*windows, *CURVE_WINDOWS}) if curve else windows
     vipseg = find_vipseg(Path(truth))
+    is_panoptic = vipseg is not None or _holds_codes(Path(truth), label_space)
     predictions = step_into(Path(predictions))
     maps = _panoptic_maps(predictions, prediction_label_space, label_space, form)
     stored = prediction_label_space or label_space if maps is None else maps.label_space
-    plan = CountingPlan(label_space, stored, form, tuple(counted), boundary, vipseg is not None, maps)
+    plan = CountingPlan(label_space, stored, form, tuple(counted), boundary, is_panoptic, maps)
     metrics = plan.new_metrics()
     reader = plan.new_reader()
     masks = Path(truth) if vipseg is None else vipseg.root / CODE_FOLDER
@@ -274,6 +275,14 @@ def _panoptic_maps(
     if form.colors or not predictions.is_dir():
         return None
     return open_panoptic_maps(predictions, stored, form.id_offset, label_space)
+
+
+def _holds_codes(truth: Path, label_space: LabelSpace) -> bool:
+    """Tell whether a truth that does not lie as VIPSeg's does holds its panoptic codes all the same."""
+    try:
+        return find_label_form(truth, label_space).name == "panoptic codes"
+    except LabelError:
+        return False  # pictures in colour, which the reader names
 
 
 def _names(truth: Path, split: str | None, only: Collection[str] | None) -> list[str] | None:

@@ -110,7 +110,7 @@ def evaluate_panoptic(
         predictions,
         prediction_label_space,
         category_space=true_side.category_space if prediction_label_space is None else None,
-        default_space=label_space or (true_side.label_space if true_side.listed is None else None),
+        default_space=label_space or (true_side.label_space if true_side.has_codes else None),
         has_crowds=False,
     )
     true_side = _select(true_side, truth, only)
@@ -257,7 +257,7 @@ def _notes_on_scores(metrics: PanopticMetrics, predicted: PanopticFolders, proto
             yield f"{len(short)} of {len(counts)} videos have fewer than {k} frames and {part} VPQ{k} ({listed(short)})"
     if scores.unlabelled_share > 0:
         yield f"{100 * scores.unlabelled_share:.2f} % of the labelled pixels have no class (counted as errors)"
-    if predicted.listed is None:
+    if predicted.has_codes:
         return
     for video, clip in counts.items():
         tubes = clip.table.predicted_tubes[clip.table.predicted_tubes[:, 0] < metrics.num_classes]

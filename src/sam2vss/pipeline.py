@@ -115,6 +115,7 @@ class RunSummary:
     flip_base: float = 0.0
     flip_refined: float = 0.0
     void_shares: dict[str, float] = field(default_factory=dict)  # by clip, of base labels as they came
+    void_left: dict[str, float] = field(default_factory=dict)  # by clip, of refined labels
     problems: list[str] = field(default_factory=list)
 
 
@@ -326,8 +327,9 @@ def _refine_one(
         for window in windows:
             if isinstance(window, RefinedWindow):
                 frames, refinement = window.frames, window.refinement
+                void_left = void_shares(refinement.labels, run.label_space.ignore_index)
                 record = WindowRecord.of(
-                    clip.name, frames, refinement, last_base, last_refined, window.seconds, window.void_share
+                    clip.name, frames, refinement, last_base, last_refined, window.seconds, window.void_share, void_left
                 )
                 previews = {frame.name: _preview(frame.image) for frame in frames if frame.index % every == 0}
                 true_labels = None if truth is None else truth.labels_for(clip.name, frames).labels
@@ -428,6 +430,8 @@ def _summarise(run: RunFolder, clips: Sequence[ClipSource], summary: RunSummary)
     summary.masklets = sum(record.num_masklets for record in records)
     shares = {clip.name: run.void_share(clip.name) for clip in clips}
     summary.void_shares = {name: share for name, share in shares.items() if share is not None}
+    left = {clip.name: run.void_left_share(clip.name) for clip in clips}
+    summary.void_left = {name: share for name, share in left.items() if share is not None}
     summary.coverage = float(np.mean(coverage)) if coverage else 0.0
     summary.flip_base, summary.flip_refined = (float(x) for x in np.mean(flips, axis=0)) if flips else (0.0, 0.0)
 

@@ -45,6 +45,7 @@ class WindowRecord:
         masklets: Summary of the masklets.
         seconds: Time spent, by stage.
         void: Fraction of pixels without a base label, before any were filled; empty where nobody noted it.
+        void_left: Fraction of pixels without a refined label; the same.
     """
 
     video: str
@@ -58,6 +59,7 @@ class WindowRecord:
     masklets: tuple[MaskletRecord, ...] = ()
     seconds: Mapping[str, float] = field(default_factory=dict)
     void: tuple[float, ...] = ()
+    void_left: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
         if self.start < 0 or not self.frames or len(set(self.frames)) != len(self.frames):
@@ -65,8 +67,9 @@ class WindowRecord:
         for name in ("pts", "coverage", "changed", "flip_base", "flip_refined"):
             if len(getattr(self, name)) != self.length:
                 raise ShapeError(f"{name} has {len(getattr(self, name))} entries for {self.length} frames")
-        if len(self.void) not in (0, self.length):
-            raise ShapeError(f"void has {len(self.void)} entries for {self.length} frames")
+        for name in ("void", "void_left"):
+            if len(getattr(self, name)) not in (0, self.length):
+                raise ShapeError(f"{name} has {len(getattr(self, name))} entries for {self.length} frames")
 
     @property
     def length(self) -> int:
@@ -90,6 +93,7 @@ class WindowRecord:
         last_refined: np.ndarray | None = None,
         seconds: Mapping[str, float] | None = None,
         void_share: np.ndarray | None = None,
+        void_left: np.ndarray | None = None,
     ) -> "WindowRecord":
         """Summarise a refined window.
 
@@ -101,6 +105,7 @@ class WindowRecord:
             last_refined: Its refined labels.
             seconds: Time spent, by stage.
             void_share: Fraction of the pixels of each frame without a base label, (L,).
+            void_left: Fraction without a refined label, (L,).
         """
         masklets = refinement.masklets
         return cls(
@@ -127,6 +132,7 @@ class WindowRecord:
             ),
             seconds=dict(seconds or {}),
             void=() if void_share is None else tuple(float(share) for share in void_share),
+            void_left=() if void_left is None else tuple(float(share) for share in void_left),
         )
 
     @classmethod
@@ -158,6 +164,7 @@ class WindowRecord:
                 ),
                 seconds={str(stage): float(spent) for stage, spent in content["seconds"].items()},
                 void=tuple(float(share) for share in content.get("void", ())),  # older runs have none
+                void_left=tuple(float(share) for share in content.get("void_left", ())),
             )
         except (KeyError, TypeError, ValueError, AttributeError, ShapeError) as error:
             raise RunError(f"not the record of a window ({type(error).__name__}: {error})") from error
@@ -174,6 +181,7 @@ class WindowRecord:
             "flip_base": list(self.flip_base),
             "flip_refined": list(self.flip_refined),
             "void": list(self.void),
+            "void_left": list(self.void_left),
             "num_masklets": self.num_masklets,
             "masklets": [
                 {

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, get_args
 
 import numpy as np
 
+from .datasets.label_forms import check_is_folder
 from .datasets.label_maps import find_own_label_space
 from .datasets.label_sets import find_label_space
 from .devices import choose_device
@@ -128,7 +129,8 @@ class Refiner:
             source: Frames, uint8 RGB (T, H, W, 3), or a video file or folder of pictures.
             labels: Base labels: train ids (T, H, W), a folder of label PNGs or of panoptic predictions (see
                 `datasets.label_forms.find_label_form`), or a source of labels such as
-                `ModelLabels(load_segmenter(...))`.
+                `ModelLabels(load_segmenter(...))`. With frames as an array a folder is given as a source,
+                `StoredLabels(folder, label_space)`, both of `sam2vss.segmenters`.
             label_set: Classes of the labels: a `LabelSpace`, a `label_set.json`, or None. Without one a folder's own
                 `label_set.json` is taken, else the classes of a uint8 array are numbered from 0 to the largest label,
                 255 being void. A uint16 array needs a label set: its void is 65535, and 255 is a class.
@@ -145,7 +147,10 @@ class Refiner:
         if isinstance(source, np.ndarray):
             frames, name = _frames_of(source), "clip"
             if isinstance(labels, str | Path):
-                raise SettingsError("frames given as an array need labels given as an array or as a source of labels")
+                raise SettingsError(
+                    "frames given as an array need labels given as an array or as a source of labels, and these are a "
+                    f"path: pass sam2vss.segmenters.StoredLabels({str(labels)!r}, label_space), or the frames as a path"
+                )
             if isinstance(labels, np.ndarray):
                 base: BaseLabelSource = ArrayLabels(labels, _label_space(label_set, labels))
                 if len(labels) != len(source):
@@ -380,11 +385,14 @@ def stored_label_space(folder: Path, label_set: LabelSpace | str | Path | None) 
 
     Raises:
         SettingsError: If there is none.
+        LabelError: If the folder is a file.
     """
     if isinstance(label_set, LabelSpace):
         return label_set
     if label_set is not None:
         return find_label_space(label_set)
+    if folder.is_file():
+        check_is_folder(folder)  # before asking to put a label_set.json into it
     for place in (folder / "label_set.json", folder.parent / "label_set.json"):
         if place.is_file():
             return LabelSpace.from_json(place)

@@ -262,7 +262,8 @@ def _facts(run: RunRecord) -> str:
         "masklets per window": f"{masklets / len(windows):.1f}" if windows else UNKNOWN,
         "pixels inside masklets": _with_unit(_mean(run.clips, "coverage")),
         "pixels changed": _with_unit(_mean(run.clips, "changed")),
-        "base pixels without a label": _with_unit(_mean_void(run)),
+        "base pixels without a label": _with_unit(_mean_void(run, "void_share") if _has_base_void(run) else None),
+        "pixels left without a label": _with_unit(_mean_void(run, "void_left_share") if _shows_left(run) else None),
         f"flicker, {arrow.join(sides.values())}".removesuffix(", "): flicker,
         "time": f"{seconds:.0f} s" if seconds else UNKNOWN,
         "time per frame": f"{seconds / num_frames:.2f} s" if seconds and num_frames else UNKNOWN,
@@ -278,33 +279,38 @@ def _with_unit(value: float | None) -> str:
 
 
 def _accounting_table(run: RunRecord, page: Path) -> str:
-    """Return frames per clip at every stage, the void among base labels, and a link to the overlay video if any."""
+    """Return frames per clip at every stage, how much of them is void, and a link to the overlay video if any."""
     stages = ("expected", "decoded", "refined", "written")
     heads = [run.words.result if stage == "refined" else stage for stage in stages]
-    has_void = _has_void(run)
-    heads += ["void in base"] * has_void
+    voids = {"void_share": "void in base"} if _has_base_void(run) else {}
+    voids |= {"void_left_share": "void left"} if _shows_left(run) else {}
+    heads += voids.values()
     rows = []
     for clip in run.clips:
         numbers = [to_number(clip.counts.get(f"frames_{stage}")) for stage in stages]
         cells = [UNKNOWN if number is None else f"{number:.0f}" for number in numbers]
-        cells += [_with_unit(to_number(clip.counts.get("void_share")))] * has_void
+        cells += [_with_unit(to_number(clip.counts.get(key))) for key in voids]
         source = escape(str(clip.counts.get("source", "")))
         rows.append(html_line(escape(clip.name), [*cells, _overlay_link(run.folder, clip.name, page), source]))
     return html_table(["clip", *heads, "overlay", "source"], rows, "Frames at every stage", "accounting")
 
 
-def _mean_void(run: RunRecord) -> float | None:
-    """Return the fraction of void among base labels, over the frames of all clips that say so; None for nothing."""
-    if not _has_void(run):
-        return None
-    known = [(to_number(clip.counts.get("void_share")), len(clip.frames)) for clip in run.clips]
+def _mean_void(run: RunRecord, key: str) -> float | None:
+    """Return a fraction of void over the frames of all clips that say so, "void_share" or "void_left_share"."""
+    known = [(to_number(clip.counts.get(key)), len(clip.frames)) for clip in run.clips]
     weighted = [(share, count) for share, count in known if share is not None]
     return sum(share * count for share, count in weighted) / max(1, sum(count for _, count in weighted))
 
 
-def _has_void(run: RunRecord) -> bool:
+def _has_base_void(run: RunRecord) -> bool:
     """Tell whether there are base labels and some of their pixels are void."""
     return run.words.has_base and any(to_number(clip.counts.get("void_share")) for clip in run.clips)
+
+
+def _shows_left(run: RunRecord) -> bool:
+    """Tell whether it is known how much void is left, and there is any, or was in the base labels."""
+    shares = [to_number(clip.counts.get("void_left_share")) for clip in run.clips]
+    return any(shares) or (_has_base_void(run) and any(share is not None for share in shares))
 
 
 def _overlay_link(run_dir: Path, clip: str, page: Path) -> str:

@@ -66,6 +66,7 @@ def _clip_entry(clip: ClipSource) -> dict[str, Any]:
         "frames_refined": None,
         "frames_written": None,
         "void_share": None,  # fraction of the pixels without a base label, before any were filled
+        "void_left_share": None,  # fraction of the pixels without a refined label
         "started": None,
         "ended": None,
         "seconds": {},

@@ -72,8 +72,9 @@ MAX_IMAGE_SIZE = 4096  # ours: four times SAM 2's own 1024; attention memory gro
 
 
 VOID_HELP = (
-    "Pixels without a base label: keep them, fill them before the vote from the nearest pixel or the previous frame, "
-    "or vote first and fill what masklets leave"
+    "Pixels without a base label. keep: they vote for nothing, are painted under masklets and stay void elsewhere. "
+    "nearest, previous: they get the label of the nearest pixel, or of the frame before, ahead of the vote and in the "
+    "stored base labels too. vote: as keep, then what is left void gets the label of the nearest pixel"
 )
 
 

@@ -63,7 +63,7 @@ def test_all_clips_are_taken_where_there_is_no_list(tmp_path):
         ({"mode": "exact", "follow": FollowSettings(match_every=2)}, "--match-every is for --mode fast"),
         ({"follow": FollowSettings(discover=4)}, "never comes in windows of 4 frames"),
         ({"mode": "fast", "follow": FollowSettings(discover=2)}, "--discover looks for new masks"),
-        ({"id_offset": 9}, r"--id-offset 9 means stored ids -9\.\.-6"),
+        ({"id_offset": 9}, r"so stored ids would be -9\.\.-6"),
         ({"labels": {}}, "there is nothing to bench"),
         ({"labels": {"a/b": Path()}}, "'a/b' cannot be the name of a folder"),
         ({"labels": {"x": Path(), "X": Path()}}, "two rows would be called X"),

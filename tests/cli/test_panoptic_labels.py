@@ -98,7 +98,9 @@ def test_refine_takes_the_classes_of_every_panoptic_form(command, place, tmp_pat
     assert "base labels that are void" in answer.out
     share = (PREDICTED == VOID).mean()
     assert f"{100 * share:.2f} %" in answer.out
-    assert read_info(tmp_path / "run")["clips"][0]["void_share"] == pytest.approx(share)
+    assert f"{100 * share:.2f} %, left {100 * share:.2f} %" in answer.out  # no masklet, and void is kept
+    (clip,) = read_info(tmp_path / "run")["clips"]
+    assert (clip["void_share"], clip["void_left_share"]) == (pytest.approx(share), pytest.approx(share))
     assert "void in base" in (tmp_path / "run" / "report.html").read_text(encoding="utf-8")
 
 
@@ -120,6 +122,20 @@ def test_ids_that_may_be_shifted_are_refused_under_a_built_in_set(command, place
     assert labels_of(tmp_path / "run").tolist() == PREDICTED.tolist()
 
 
+def test_the_json_itself_is_refused_with_the_folder_to_pass(command, place, tmp_path):
+    for names in ((), label_set(place)):
+        words = ("refine", place / "set", "--labels", place / "dvis" / "pred.json", *names, "--tracker", "none")
+        answer = command(*words, "--out", tmp_path / "run")
+        assert answer.code == 2
+        assert f"pass {place / 'dvis'}, the folder that holds it" in " ".join(answer.err.split())
+
+
+def test_evaluate_knows_panoptic_codes_as_truth_wherever_they_lie(command, place):
+    answer = command("evaluate", place / "codes", place / "deva", *label_set(place), "--windows", 2)
+    assert answer.code == 0, answer.err
+    assert "100.00" in answer.out
+
+
 @pytest.mark.parametrize("void", ["nearest", "previous", "vote"])
 def test_a_void_policy_leaves_no_void_and_stands_in_the_record(command, place, tmp_path, void):
     words = ("refine", place / "set", "--labels", place / "dvis", *label_set(place), "--tracker", "superpixel")
@@ -129,6 +145,8 @@ def test_a_void_policy_leaves_no_void_and_stands_in_the_record(command, place, t
     assert (labels_of(tmp_path / "run", "base") == VOID).any() == (void == "vote")
     assert read_info(tmp_path / "run")["settings"]["votes"]["void"] == void
     assert "base labels that are void" in answer.out  # as they came
+    assert "%, none left" in answer.out
+    assert read_info(tmp_path / "run")["clips"][0]["void_left_share"] == 0
 
 
 def test_evaluate_and_stability_read_panoptic_forms(command, place, tmp_path):

@@ -3,8 +3,9 @@ from pathlib import Path
 
 import pytest
 
-from sam2vss.datasets.label_sets import BUILT_IN, find_label_space
-from sam2vss.errors import LabelError
+from sam2vss.datasets.label_sets import BUILT_IN, find_label_space, shift_ids
+from sam2vss.errors import LabelError, SettingsError
+from sam2vss.types import LabelSpace
 
 
 def test_vspw_has_its_124_classes_as_they_are_stored():
@@ -23,6 +24,19 @@ def test_vspw_has_its_124_classes_as_they_are_stored():
 def test_vspw_and_vipseg_name_the_same_classes_in_the_same_order():
     vspw, vipseg = find_label_space("vspw"), find_label_space("vipseg")
     assert (vspw.names, vspw.kinds, vspw.palette.tolist()) == (vipseg.names, vipseg.kinds, vipseg.palette.tolist())
+
+
+def test_an_offset_that_leaves_no_ids_is_refused_with_those_that_may_be_meant():
+    message = (
+        r"label set vipseg, 1\.\.124, so stored ids would be -1\.\.122, expected 0\.\.65535\. Pass --id-offset=1 where"
+    )
+    with pytest.raises(SettingsError, match=message):
+        shift_ids(find_label_space("vipseg"), 2)
+    with pytest.raises(
+        SettingsError, match=r"-1\.\.1, .* --id-offset=0 where they count from 0, --id-offset=-1 where from 1"
+    ):
+        shift_ids(LabelSpace.numbered(3), 1)
+    assert shift_ids(find_label_space("vipseg"), 1).raw_ids == tuple(range(124))
 
 
 @pytest.mark.parametrize("name", BUILT_IN)

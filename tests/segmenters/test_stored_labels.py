@@ -221,7 +221,7 @@ def test_a_missing_folder_is_named(tmp_path):
     with pytest.raises(LabelError, match=r"gone does not exist, expected a folder of label PNGs"):
         StoredLabels(tmp_path / "gone", SPACE)
     (tmp_path / "file").touch()
-    with pytest.raises(LabelError, match="file is a file"):
+    with pytest.raises(LabelError, match=r"file is a file, expected .*: pass .*, the folder that holds it"):
         StoredLabels(tmp_path / "file", SPACE)
 
 

@@ -31,7 +31,8 @@ def evaluate_panoptic(
     truth
         Ground truth: VIPSeg raw or at 720p, its panoptic_gt_*.json, or VIDEO/FRAME.png in VIPSeg's panoptic code.
     predictions
-        Predictions in one of these forms, or a folder with pred.json and pan_pred (DVIS, DVIS++, CAVIS).
+        Predictions in one of these forms, or a folder with pred.json and pan_pred (DVIS, DVIS++, CAVIS), or with a JSON
+        list beside each picture (DEVA).
     label_set
         Classes of the ground truth: vspw, vipseg or a label_set.json; default: its own.
     prediction_label_set

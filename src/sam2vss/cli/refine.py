@@ -41,11 +41,12 @@ def refine(
         --labels: segformer-b2.
     label_set
         Names, colours and ids of the label PNGs: vspw (ids 1..124, void 0 and 255), vipseg or a label_set.json.
-        Categories of panoptic predictions are its classes by position, from 0 on. With a model: what its classes are
-        called, and written as.
+        Categories of panoptic predictions are its classes by position, 0 being the first, or with --id-offset by id.
+        With a model: what its classes are called, and written as.
     id_offset
-        Added to every id in the label PNGs: 1 where they count from 0 and the label set from 1, as VSPW's does.
-        Default: as the label set says; ids that look shifted are refused.
+        Added to every id in the label PNGs, or category of panoptic predictions, to give an id of the label set: 1
+        where they count from 0 and the label set from 1, as VSPW's and VIPSeg's do. Default: ids are the label set's,
+        and refused if they look shifted; categories count from 0.
     fusion
         Decide by a learned network in place of the majority vote: what `sam2vss train fusion` made, or "nano-any"
         (bundled, any label set), or "nano" (bundled, rendered street scenes and sam2-nano only).

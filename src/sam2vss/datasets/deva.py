@@ -17,7 +17,7 @@ import numpy as np
 from ..errors import LabelError
 from ..types import LabelSpace
 from .folders import find_label_folders, read_segment_ids
-from .panoptic_codes import MAX_SEGMENT_ID, FrameSegments, decode_segments
+from .panoptic_codes import MAX_SEGMENT_ID, FrameSegments, PanopticMap, decode_segments
 
 FORM = '[{"id": 1, "isthing": false, "category_id": 7}, ...]'
 
@@ -31,7 +31,7 @@ def has_segment_list(picture: Path) -> bool:
 
 @dataclass(frozen=True, eq=False)
 class DevaMaps:
-    """Reads the pictures of a folder as train ids.
+    """Reads the pictures of a folder as classes and instances.
 
     Attributes:
         folder: Holds the videos.
@@ -60,14 +60,18 @@ class DevaMaps:
                         "<frame>.png and <frame>.json, written together"
                     )
 
-    def read_semantic(self, path: Path) -> np.ndarray:
-        """Return train ids or the ignore index, (H, W).
+    def read(self, path: Path) -> PanopticMap:
+        """Return classes and instances of a frame; the number of an instance is the segment's id.
 
         Raises:
             LabelError: If picture or list are broken, or do not fit together or the label set.
         """
         segments = read_segment_list(path.with_suffix(".json"), self.label_space)
-        return decode_segments(read_segment_ids(path), segments, self.label_space, str(path)).semantic
+        return decode_segments(read_segment_ids(path), segments, self.label_space, str(path))
+
+    def read_semantic(self, path: Path) -> np.ndarray:
+        """Return train ids or the ignore index, (H, W); errors as `read` has them."""
+        return self.read(path).semantic
 
 
 def read_segment_list(path: Path, label_space: LabelSpace) -> FrameSegments:
@@ -122,5 +126,5 @@ def _check_kind(entry: dict[str, Any], category: int, path: Path, label_space: L
         raise LabelError(
             f"{path}: category {category} of segment {entry['id']} is {found} there, and {name!r} is {kind} in label "
             f"set {label_space.name or 'in use'}: categories count from {label_space.raw_ids[0]} here. Pass the right "
-            "--label-set, or say with --id-offset where they count from"
+            "--label-set, or say with --id-offset, where the command has it, what they count from"
         )

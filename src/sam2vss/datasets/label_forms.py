@@ -95,6 +95,14 @@ def find_label_form(folder: Path, label_space: LabelSpace | None = None) -> Labe
     return LabelForm("class ids", folder)
 
 
+def check_is_folder(folder: Path) -> None:
+    """Raise `LabelError` for what is no folder, such as the JSON in one."""
+    if not folder.is_dir():
+        found = "is a file" if folder.exists() else "does not exist"
+        fix = f": pass {folder.parent}, the folder that holds it" if folder.exists() else ""
+        raise LabelError(f"{folder} {found}, expected a folder of label PNGs{fix}")
+
+
 def step_into(folder: Path) -> Path:
     """Return the one result folder that a model's output folder holds, else the folder itself."""
     if (folder / PREDICTION_FILE).is_file():

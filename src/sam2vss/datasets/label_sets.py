@@ -49,8 +49,11 @@ def shift_ids(label_space: LabelSpace, offset: int) -> LabelSpace:
     """
     raw_ids = tuple(raw_id - offset for raw_id in label_space.raw_ids)
     if min(raw_ids) < 0 or max(raw_ids) > WIDE_IGNORE_INDEX:
+        low, high = min(label_space.raw_ids), max(label_space.raw_ids)
         raise SettingsError(
-            f"--id-offset {offset} means stored ids {min(raw_ids)}..{max(raw_ids)}, expected 0..{WIDE_IGNORE_INDEX}"
+            f"--id-offset {offset} is added to stored ids to give those of label set {label_space.name or 'in use'}, "
+            f"{low}..{high}, so stored ids would be {low - offset}..{high - offset}, expected 0..{WIDE_IGNORE_INDEX}. "
+            f"Pass --id-offset={low} where they count from 0, --id-offset={low - 1} where from 1"
         )
     void = tuple(raw_id for raw_id in label_space.raw_void if raw_id not in raw_ids)
     return replace(label_space, raw_ids=raw_ids, raw_void=void)

@@ -1,8 +1,8 @@
 """Panoptic label maps as they lie in folders: which form a folder has, its videos, and its frames one by one.
 
-Two forms, truth and predictions alike: pictures of VIPSeg's panoptic code, and the COCO panoptic form (a JSON beside
-RGB pictures). Whatever the form, a frame is read as classes and instances (`PanopticMap`), so a reader of semantic
-labels takes `.semantic` and needs to know no more.
+Three forms, truth and predictions alike: pictures of VIPSeg's panoptic code, the COCO panoptic form (a JSON beside RGB
+pictures), and DEVA's (a JSON for every picture). Whatever the form, a frame is read as classes and instances
+(`PanopticMap`), so a reader of semantic labels takes `.semantic` and needs to know no more.
 """
 
 import io
@@ -17,7 +17,8 @@ from PIL import Image
 from ..errors import LabelError, ShapeError
 from ..files import atomic_write_bytes, atomic_write_json
 from ..types import WIDE_IGNORE_INDEX, LabelSpace
-from .folders import find_label_folders, natural_key, read_ids, read_segment_ids
+from .deva import DevaMaps, has_segment_list
+from .folders import LabelFolders, find_label_folders, natural_key, read_ids, read_segment_ids
 from .label_sets import LABEL_SET_FILE, find_label_space
 from .panoptic_codes import (
     FrameSegments,
@@ -36,8 +37,8 @@ PREDICTION_FOLDER: Final = "pan_pred"
 TRUTH_PATTERN: Final = "panoptic_gt_*.json"
 FORMS: Final = (
     f"{PREDICTION_FILE} beside {PREDICTION_FOLDER}/<video>/<frame>.png (DVIS, CAVIS), {TRUTH_PATTERN} beside "
-    f"{SEGMENT_FOLDER}/<video>/<frame>.png (VIPSeg in the COCO form), or panomasks/<video>/<frame>.png or "
-    "<video>/<frame>.png in VIPSeg's panoptic code"
+    f"{SEGMENT_FOLDER}/<video>/<frame>.png (VIPSeg in the COCO form), <video>/<frame>.json, a list of segments, beside "
+    "<video>/<frame>.png (DEVA), or panomasks/<video>/<frame>.png or <video>/<frame>.png in VIPSeg's panoptic code"
 )
 
 
@@ -49,7 +50,8 @@ class PanopticFolders:
         label_space: Classes; its raw ids are what the files hold (class numbers of codes, or categories).
         category_space: The same classes with the ids that a JSON without categories has for them.
         frames: File by video and frame (stem), in natural order.
-        listed: The JSON of the COCO form; None for panoptic codes.
+        listed: The JSON of the COCO form; None for the others.
+        lists: Reads pictures with a list of segments each (DEVA); None for the others.
         has_crowds: Whether segments can be crowds; those of predictions cannot.
     """
 
@@ -58,6 +60,12 @@ class PanopticFolders:
     frames: Mapping[str, Mapping[str, Path]]
     listed: PanopticFile | None = None
     has_crowds: bool = True
+    lists: DevaMaps | None = None
+
+    @property
+    def has_codes(self) -> bool:
+        """Whether the pictures hold panoptic codes, not ids of segments that a JSON explains."""
+        return self.listed is None and self.lists is None
 
     def read(self, video: str, frame: str) -> PanopticMap:
         """Read one frame as classes (train ids of `label_space`) and instances.
@@ -68,6 +76,8 @@ class PanopticFolders:
             KeyError: If there is no such frame.
         """
         path = self.frames[video][frame]
+        if self.lists is not None:
+            return self.lists.read(path)
         if self.listed is None:
             return decode_vipseg(read_ids(path), self.label_space, str(path))
         ids = read_segment_ids(path)
@@ -99,7 +109,7 @@ def open_panoptic(
         path: A folder in one of the forms of `FORMS`, or the JSON itself.
         label_space: Label set of panoptic codes; default: that of VIPSeg for a folder `panomasks`, else the
             `label_set.json` in the folder or beside it, else `default_space`. Of a JSON without categories, the classes
-            by position.
+            by position. Of DEVA's lists, the same; default: the `label_set.json`, else `category_space`.
         category_space: Label set of a JSON without categories by id; goes before `label_space`.
         default_space: Label set of panoptic codes that have none of their own.
         split: Only the videos of this list ("val": `val.txt`).
@@ -116,7 +126,7 @@ def open_panoptic(
     if json_path is not None:
         found = _open_json(json_path, category_space, label_space, has_crowds)
     else:
-        found = _open_codes(path, label_space, default_space)
+        found = _open_lists(path, label_space, category_space) or _open_codes(path, label_space, default_space)
     if split is None or (json_path is not None and json_path.stem.endswith(f"_{split}")):
         return found
     root = path.parent if path.is_file() or path.name == "panomasks" else path
@@ -270,14 +280,40 @@ def _open_codes(path: Path, label_space: LabelSpace | None, default_space: Label
             )
         space = label_space or vipseg.label_space
         return PanopticFolders(space, positions(space), vipseg.videos())
-    own = next((place for place in (path, path.parent) if (place / LABEL_SET_FILE).is_file()), None)
-    chosen = label_space or (default_space if own is None else find_label_space(own))
+    chosen = label_space or _own_space(path) or default_space
     if chosen is None:
         raise LabelError(
             f"nothing says what the numbers in {path} mean: pass --label-set vipseg or a label_set.json (for "
             f"predictions --prediction-label-set). Known forms: {FORMS}"
         )
     return PanopticFolders(chosen, positions(chosen), find_label_folders(path))
+
+
+def _open_lists(
+    path: Path, label_space: LabelSpace | None, category_space: LabelSpace | None
+) -> PanopticFolders | None:
+    """Open a folder of pictures with a list of segments each; None if no picture has one."""
+    if find_vipseg(path) is not None:
+        return None
+    frames = find_label_folders(path)
+    if not _has_lists(frames):
+        return None
+    chosen = label_space or _own_space(path)
+    space = category_space if chosen is None else positions(chosen)
+    if space is None:
+        raise LabelError(f"the lists of segments in {path} do not name their categories: pass --label-set")
+    return PanopticFolders(space, space, frames, has_crowds=False, lists=DevaMaps(path, space))
+
+
+def _has_lists(frames: LabelFolders) -> bool:
+    """Tell whether any picture has a list of segments: read as codes, the ids in it would be wrong in silence."""
+    return any(has_segment_list(picture) for video in frames.values() for picture in video.values())
+
+
+def _own_space(path: Path) -> LabelSpace | None:
+    """Return the label set in a folder or beside it."""
+    own = next((place for place in (path, path.parent) if (place / LABEL_SET_FILE).is_file()), None)
+    return None if own is None else find_label_space(own)
 
 
 def _encode_png(pixels: np.ndarray) -> bytes:

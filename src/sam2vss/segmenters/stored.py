@@ -12,6 +12,7 @@ from typing import Literal
 
 import numpy as np
 
+from ..datasets.label_forms import check_is_folder
 from ..datasets.label_maps import open_label_maps
 from ..errors import LabelError, ShapeError
 from ..images import image_size
@@ -74,9 +75,7 @@ class StoredLabels:
         self.label_space = label_space
         self._clips: dict[str, _ClipMaps] = {}
         self._flat_clip: str | None = None  # DIR/*.png can only be one clip's
-        if not self.folder.is_dir():
-            found = "is a file" if self.folder.exists() else "does not exist"
-            raise LabelError(f"{self.folder} {found}, expected a folder of label PNGs")
+        check_is_folder(self.folder)
         self._maps = open_label_maps(self.folder, label_space, id_offset)
 
     def check(
