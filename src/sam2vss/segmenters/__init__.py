@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
-from ..errors import SettingsError, ShapeError
+from ..errors import ShapeError
 from ..interfaces import RemembersFrames, Segmenter
 from ..types import BaseLabels, Frame, LabelSpace
 from .stored import StoredLabels
-from .vss.contexts import split_context
+from .vss.contexts import check_context, split_context
 
 if TYPE_CHECKING:
     from ..hub import ModelLocation
@@ -110,6 +110,9 @@ def load_segmenter(
 ) -> LocatedSegmenter:
     """Load a segmentation model by name.
 
+    Native models and VidEoMT look at earlier frames: `predict` goes on where its last call ended, so call `reset()`
+    before the first frame of every clip. `ModelLabels` does so by itself.
+
     Args:
         name: "segformer-nano" (bundled), an alias such as "segformer-b2", a hub id "org/name", a local folder, or a
             checkpoint file (`.pth`) of SegFormer, CFFM, MRCFA, TV3S or VidEoMT as their authors released it. Of the
@@ -133,15 +136,12 @@ def load_segmenter(
     context = split_context(name)[1]
     kind = kind_of(location)
     if context is not None and kind != "native":
-        raise SettingsError(
-            f"{name}: only native models (SegFormer, CFFM, MRCFA, TV3S) have a context, not {location.id}; leave out "
-            f"@{context}"
-        )
+        check_context(context, (), name)
     loaders: dict[str, Callable[..., LocatedSegmenter]] = {
         "image model": HubSegmenter.from_location,
         "VidEoMT folder": VideomtSegmenter.from_folder,
         "VidEoMT checkpoint": VideomtSegmenter.from_checkpoint,
-        "native": partial(VssSegmenter.from_location, context=context or "clip"),
+        "native": partial(VssSegmenter.from_location, context=context),
     }
     load = loaders[kind]
     return load(location, device, dtype, want_probabilities=want_probabilities, batch_size=batch_size)

@@ -20,7 +20,7 @@ from ...types import BaseLabels, LabelSpace
 from ..scores import argmax_at_size, check_frames
 from .cffm_plus import CffmPlusHead, make_prototypes, prototype_frames
 from .checkpoint import load_model
-from .contexts import Context
+from .contexts import Context, check_context, contexts_of
 from .frames import NUM_EARLIER, clip_indices, network_input, network_size
 from .mit import Stages
 from .segformer import VssModel
@@ -90,11 +90,11 @@ class VssSegmenter:
         device: str = "cpu",
         dtype: str = "float32",
         *,
-        context: Context = "clip",
+        context: Context | None = None,
         want_probabilities: bool = False,
         batch_size: int | None = None,
     ) -> "VssSegmenter":
-        """Load a published checkpoint, or a folder that our training wrote.
+        """Load a published checkpoint, or a folder that our training wrote; without `context` it has its own default.
 
         Raises:
             WeightsError: If it cannot be read or is no network of this family.
@@ -103,6 +103,9 @@ class VssSegmenter:
         device = choose_device(device)
         precision = choose_dtype(dtype, device)
         loaded = load_model(location)
+        has = contexts_of(loaded.architecture.family)
+        context = context or has[0]
+        check_context(context, has, location.id)
         if loaded.architecture.family == "CFFM++" and context == "clip":
             _log.warning(
                 "%s is a CFFM++: without a survey of each whole clip, which only Python calls give (`survey`), its "
