@@ -19,6 +19,7 @@ from .files import sha256_of
 from .settings import SAFETENSORS_REVISIONS
 
 PROBE_TIMEOUT_S = 4.0  # ours: an unreachable hub is an answer after seconds, not after 23 s of silent retries
+TRAINING_STATE = "training-state.safetensors"  # there while `sam2vss train segmenter` is under way
 WEIGHT_PATTERNS = ("model.safetensors", "model-*.safetensors")  # the names `save_pretrained` gives, shards included
 TEXT_PATTERNS = ("*.json", "*.txt")  # configurations, shard index, tokenizer vocabularies
 PICKLE_SUFFIXES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
@@ -169,6 +170,8 @@ def _folder_problem(folder: Path) -> str:
     try:
         config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     except FileNotFoundError:
+        if (folder / TRAINING_STATE).is_file():
+            return "its training is not finished: go on with `sam2vss train segmenter ... --resume`"
         checkpoints = sorted(file.name for file in folder.glob("*.pt"))
         aside = f"; a checkpoint of Meta's SAM 2 is passed as the file itself ({checkpoints[0]})" if checkpoints else ""
         return f"config.json is missing; expected the folder that `save_pretrained` wrote{aside}"

@@ -314,6 +314,17 @@ def configured_label_space(config: Any, model_id: str) -> LabelSpace:
     return LabelSpace(names, palette, name=set_name or model_id)
 
 
+def folder_label_space(location: ModelLocation) -> LabelSpace:
+    """Read the classes of a model in transformers' format without loading it.
+
+    Raises:
+        WeightsError: If its configuration makes no sense.
+    """
+    with failing_as(location):
+        config = transformers.AutoConfig.from_pretrained(location.path, local_files_only=True)
+    return configured_label_space(config, location.id)
+
+
 def _stored_label_space(content: Any, names: tuple[str, ...], model_id: str) -> LabelSpace:
     """Return the label set that a model was trained on, as our training wrote it."""
     try:

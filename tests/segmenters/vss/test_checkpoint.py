@@ -105,6 +105,15 @@ def test_a_context_is_chosen_behind_the_name(tmp_path):
         find_segmenter(f"{path}@fast")
 
 
+def test_a_segformer_sees_single_frames_and_takes_no_clip(tmp_path):
+    path = save_checkpoint(tmp_path / "net.pth", make("SegFormer"))
+    assert load_segmenter(str(path)).context == load_segmenter(f"{path}@frame").context == "frame"
+    with pytest.raises(SettingsError, match=r"a SegFormer sees each frame by itself; leave out @clip"):
+        load_segmenter(f"{path}@clip")
+    with pytest.raises(SettingsError, match=r"only TV3S carries a state .* leave out @stream"):
+        load_segmenter(f"{path}@stream")
+
+
 def test_other_models_have_no_context(tmp_path):
     from tiny_segmenters import save_tiny
 
@@ -119,6 +128,7 @@ def test_a_checkpoint_and_a_saved_folder_are_described(tmp_path):
     assert (found.family, found.num_classes, found.class_set) == ("CFFM MiT-B0", 4, "4 classes of the model")
     assert not found.problem
     assert found.parameters > 4_500_000
+    assert (found.class_names, found.contexts) == (("sky", "road", "car", "tree"), ("clip", "frame"))
     save_model(tmp_path / "run", make(), default_architecture("CFFM", "b0", 4), LabelSpace.numbered(4, name="mine"))
     found = describe_model(tmp_path / "run")
     assert (found.family, found.num_classes, found.class_set, found.problem) == ("CFFM MiT-B0", 4, "mine", "")
