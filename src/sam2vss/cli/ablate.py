@@ -162,7 +162,8 @@ def _print_plan(plan: "AblationPlan") -> None:
     rows = [["work", "will be done", "separate runs", "ratio"]]
     rows += [[kind, f"{done}", f"{needed}", _ratio(done, needed)] for kind, (done, needed) in found.work.items()]
     print_rows(rows, f"what the network has to do, if it finds {ASSUMED_MASKLETS} masks on a frame")
-    print(f"out     {plan.out}")
+    print(f"segmenter {plan.segmenter}" if plan.labels is None else f"labels    {plan.labels}")
+    print(f"out       {plan.out}")
 
 
 def _show(board: "Scoreboard", out: Path) -> None:

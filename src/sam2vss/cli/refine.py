@@ -58,6 +58,8 @@ def refine(
         raise SettingsError(f"--labels {labels} does not exist")
     if labels is None and id_offset is not None:
         raise SettingsError("--id-offset is for ids in label PNGs, and a model makes the labels: pass --labels")
+    if labels is None:
+        check_model(segmenter or DEFAULT_SEGMENTER, label_set)
     load_namer = None
     if fusion is not None:
         if votes != VoteSettings(overlap=votes.overlap, void=votes.void):
@@ -78,11 +80,22 @@ def refine(
         },
         inputs=[path for path in (labels, label_set) if path is not None],
         plan={
-            "labels": labels or segmenter or DEFAULT_SEGMENTER,
+            **({"labels": labels} if labels is not None else {"segmenter": segmenter or DEFAULT_SEGMENTER}),
             **({"fusion": fusion} if fusion is not None else {}),
         },
     )
     return run_masklets(source, options, masklets, follow, votes, naming)
+
+
+def check_model(name: str, label_set: Path | None = None) -> "LabelSpace | None":
+    """Return a base model's classes, None if it is still on a hub; what cannot be used is known before any work."""
+    from ..refiner import model_label_space
+    from ..segmenters import check_segmenter
+
+    space = check_segmenter(name)
+    if space is not None and label_set is not None:
+        return model_label_space(space, label_set, name)
+    return space
 
 
 def load_base(

@@ -6,11 +6,12 @@ run. `load_segmenter` picks a model by name.
 
 from collections.abc import Callable, Sequence
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
-from ..errors import ShapeError
+from ..errors import ShapeError, WeightsError
 from ..interfaces import RemembersFrames, Segmenter
 from ..types import BaseLabels, Frame, LabelSpace
 from .stored import StoredLabels
@@ -19,7 +20,7 @@ from .vss.contexts import check_context, split_context
 if TYPE_CHECKING:
     from ..hub import ModelLocation
 
-__all__ = ["LocatedSegmenter", "ModelLabels", "StoredLabels", "find_segmenter", "load_segmenter"]
+__all__ = ["LocatedSegmenter", "ModelLabels", "StoredLabels", "check_segmenter", "find_segmenter", "load_segmenter"]
 
 
 class LocatedSegmenter(Segmenter, Protocol):
@@ -97,7 +98,48 @@ def find_segmenter(name: str) -> "ModelLocation":
     """
     from .hub_models import find_model
 
+    _refuse_networks_without_weights(name)
     return find_model(split_context(name)[0])
+
+
+def check_segmenter(name: str) -> LabelSpace | None:
+    """Make sure that a model on this machine can be loaded, without running it and without asking a hub.
+
+    Args:
+        name: As for `load_segmenter`.
+
+    Returns:
+        Its classes; None for a model of a hub that is not in the local cache, of which nothing is known yet.
+
+    Raises:
+        WeightsError: If there is no such model, or it cannot be read, or is no semantic segmentation model.
+        SettingsError: If it has no such context as stands behind its name.
+    """
+    from .hub_models import find_model_here
+    from .kinds import describe_model
+
+    _refuse_networks_without_weights(name)
+    target, context = split_context(name)
+    location = find_model_here(target)
+    if location is None:
+        return None
+    found = describe_model(location.path)
+    if found.problem:
+        raise WeightsError(found.problem)
+    if context is not None:
+        check_context(context, found.contexts, name)
+    return found.label_space
+
+
+def _refuse_networks_without_weights(name: str) -> None:
+    """Say where the weights of "cffm-b1" come from: it names a network, which `train segmenter` starts anew."""
+    from .catalogue import find_known_models
+
+    known = [model for model in find_known_models(name) if model.usage and model.name == name.casefold()]
+    if known and not Path(name).exists():
+        raise WeightsError(
+            f"{name} names a network, not its weights, which are {known[0].source}. Pass them: {known[0].usage}"
+        )
 
 
 def load_segmenter(

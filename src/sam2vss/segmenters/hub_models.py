@@ -21,7 +21,7 @@ from torch.nn import functional
 from ..checkpoints import CHECKPOINT_SUFFIXES, read_torch_file
 from ..devices import choose_device, choose_dtype
 from ..errors import LabelError, SettingsError, WeightsError
-from ..hub import ModelLocation, quiet_transformers, resolve_model
+from ..hub import ModelLocation, model_here, quiet_transformers, resolve_model
 from ..settings import SEGMENTER_ALIASES
 from ..types import BaseLabels, LabelSpace
 from .class_names import label_space_of
@@ -198,8 +198,7 @@ class HubSegmenter:
 
 def find_model(name_or_path: str, revision: str | None = None) -> ModelLocation:
     """Find a model's files by name, hub id, local folder or checkpoint file; see `find_segmenter`."""
-    if name_or_path.endswith(".pkl") and Path(name_or_path).is_file():
-        read_torch_file(Path(name_or_path))  # says what it is in place of a model: mmsegmentation's res.pkl, mostly
+    _refuse_pickle(name_or_path)
     return resolve_model(
         name_or_path,
         SEGMENTER_NAMES,
@@ -208,6 +207,17 @@ def find_model(name_or_path: str, revision: str | None = None) -> ModelLocation:
         checkpoint_suffixes=SEGMENTER_SUFFIXES,
         without_download="label maps of the frames in place of a model (`--labels DIR`, with `classify` `--base DIR`)",
     )
+
+
+def find_model_here(name_or_path: str) -> ModelLocation | None:
+    """Find a model's files as `find_model` does, but ask no hub: None for what would have to be downloaded."""
+    _refuse_pickle(name_or_path)
+    return model_here(name_or_path, SEGMENTER_NAMES, needs_one_of=CONFIG_FILES, checkpoint_suffixes=SEGMENTER_SUFFIXES)
+
+
+def _refuse_pickle(name_or_path: str) -> None:
+    if name_or_path.endswith(".pkl") and Path(name_or_path).is_file():
+        read_torch_file(Path(name_or_path))  # says what it is in place of a model: mmsegmentation's res.pkl, mostly
 
 
 def _forward(model: transformers.PreTrainedModel, inputs: torch.Tensor, task_tokens: torch.Tensor | None) -> Any:
