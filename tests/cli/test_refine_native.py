@@ -85,6 +85,12 @@ def test_a_context_is_chosen_behind_the_name(command, place):
     assert "'fast' behind the @ is no context" in answer.message
 
 
+@pytest.mark.parametrize("name", ["refine", "bench", "ablate", "train classifier", "train fusion"])
+def test_the_help_of_segmenter_names_the_contexts(command, name):
+    answer = command(*name.split(), "--help")
+    assert all(context in answer.text for context in ("@clip", "@frame", "@stream"))
+
+
 def test_a_dry_run_checks_the_segmenter_and_calls_it_so(command, place):
     answer = command(*words(place, "run", "--dry-run"))
     assert answer.code == 0

@@ -59,8 +59,8 @@ def ablate(
     labels
         Base labels: a folder of label PNGs or panoptic predictions, as for refine --labels, or a run folder.
     segmenter
-        Base labels by a model: alias, hub id, folder or checkpoint (.pth); `sam2vss models` lists them. Default without
-        --labels: segformer-b2.
+        Base labels by a model: alias, hub id, folder or checkpoint (.pth, with @clip, @frame or @stream as for refine
+        --segmenter); `sam2vss models` lists them. Default without --labels: segformer-b2.
     label_set
         Names and ids of the ground truth (label_set.json); default: the data set's own.
     id_offset

@@ -76,7 +76,8 @@ def bench(
         Base labels in folders, NAME=DIR; NAME may be left out. Label PNGs or panoptic predictions, as for refine
         --labels.
     segmenter
-        Base models to run, NAME=ID or ID: alias, hub id, folder or checkpoint (.pth); `sam2vss models` lists them.
+        Base models to run, NAME=ID or ID: alias, hub id, folder or checkpoint (.pth, with @clip, @frame or @stream as
+        for refine --segmenter); `sam2vss models` lists them.
     classifier
         Classifiers of masklets, NAME=PATH or PATH, as for `sam2vss classify`: rows I-NAME, and I-NAME_base over every
         base model.

@@ -121,7 +121,7 @@ def _print_facts(facts: dict[str, Any], json_output: bool) -> None:
         "num_classes": "classes",
         "class_set": "label set",
         "class_names": "class names",
-        "contexts": "looks at",
+        "contexts": "also looks at",
         "loads": "can be loaded",
         "here": "on this machine",
     }

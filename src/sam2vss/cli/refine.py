@@ -37,8 +37,9 @@ def refine(
         Base labels: a folder of label PNGs, or of panoptic predictions: pred.json with pan_pred (DVIS, CAVIS, VidEoMT),
         a JSON list beside each picture (DEVA), or VIPSeg's code. Of those the classes are taken.
     segmenter
-        Base labels by a model: alias, hub id, folder or checkpoint (.pth); `sam2vss models` lists them. Default without
-        --labels: segformer-b2.
+        Base labels by a model: alias, hub id, folder or checkpoint (.pth); `sam2vss models` lists them. Behind a native
+        one, @clip (default) lets labels depend on earlier frames, @frame on none, @stream (TV3S) on a carried state:
+        cffm_b1.pth@frame. `sam2vss models FILE` says which it has. Default without --labels: segformer-b2.
     label_set
         Names, colours and ids of the label PNGs: vspw (ids 1..124, void 0 and 255), vipseg or a label_set.json.
         Categories of panoptic predictions are its classes by position, from 0 on. With a model: what its classes are

@@ -166,6 +166,8 @@ class VssSegmenter:
     def predict(self, frames: np.ndarray) -> BaseLabels:
         """Label consecutive frames, uint8 RGB (L, H, W, 3), going on where the last call ended.
 
+        Call `reset` before the first frame of a clip, or its labels depend on the clip before.
+
         Returns:
             Labels (L, H, W) and, if wanted, float16 probabilities (L, C, h, w) on a grid of a quarter of the network's
             input, stretched over the whole frame; each cell sums to 1.
