@@ -19,6 +19,7 @@ from .files import sha256_of
 from .settings import SAFETENSORS_REVISIONS
 
 PROBE_TIMEOUT_S = 4.0  # ours: an unreachable hub is an answer after seconds, not after 23 s of silent retries
+TRAINING_STATE = "training-state.safetensors"  # there while `sam2vss train segmenter` is under way
 WEIGHT_PATTERNS = ("model.safetensors", "model-*.safetensors")  # the names `save_pretrained` gives, shards included
 TEXT_PATTERNS = ("*.json", "*.txt")  # configurations, shard index, tokenizer vocabularies
 PICKLE_SUFFIXES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
@@ -84,11 +85,36 @@ def resolve_model(
     Raises:
         WeightsError: If there is no such model, it cannot be reached, or it has no safetensors weights.
     """
+    here = model_here(
+        name, aliases, revision=revision, needs_one_of=needs_one_of, checkpoint_suffixes=checkpoint_suffixes
+    )
+    if here is not None:
+        return here
+    target, revision = _split_revision(name, aliases, revision)
+    lack = "not in the local cache"
+    if needs_one_of and cached_model(target, revision) is not None:
+        lack = f"in the local cache without {needs_one_of[0]}"
+    aside = "" if name in aliases else f" (and there is no folder {target} here)"
+    ways_out = f"{WAYS_OUT}; or use what needs no download: {without_download}." if without_download else f"{WAYS_OUT}."
+    return _download(target, revision, aliases, lack, aside, ways_out)
+
+
+def model_here(
+    name: str,
+    aliases: Mapping[str, str],
+    *,
+    revision: str | None = None,
+    needs_one_of: Sequence[str] = (),
+    checkpoint_suffixes: tuple[str, ...] = (),
+) -> ModelLocation | None:
+    """Find a model on this machine, as `resolve_model` does; None for one of a hub that would have to be downloaded.
+
+    Raises:
+        WeightsError: If the name is none of a model, or what lies under it here is none.
+    """
     if not name.strip():
         raise WeightsError(f"the name of a model is empty; known names: {', '.join(aliases) or 'none'}")
-    target = aliases.get(name, name)
-    if name not in aliases and "@" in name and not Path(name).exists():
-        target, _, revision = name.partition("@")
+    target, revision = _split_revision(name, aliases, revision)
     path = Path(target).expanduser()
     if path.exists() and revision is not None:
         kind = "folder" if path.is_dir() else "file"
@@ -107,14 +133,17 @@ def resolve_model(
     if not _is_hub_id(target):
         raise WeightsError(_unknown_name(name, target, aliases))
     cached = cached_model(target, revision)
-    lack = "not in the local cache"
-    if cached is not None:
-        if not needs_one_of or any((cached.path / file).is_file() for file in needs_one_of):
-            return cached
-        lack = f"in the local cache without {needs_one_of[0]}"
-    here = "" if name in aliases else f" (and there is no folder {target} here)"
-    ways_out = f"{WAYS_OUT}; or use what needs no download: {without_download}." if without_download else f"{WAYS_OUT}."
-    return _download(target, revision, aliases, lack, here, ways_out)
+    if cached is not None and needs_one_of and not any((cached.path / file).is_file() for file in needs_one_of):
+        return None
+    return cached
+
+
+def _split_revision(name: str, aliases: Mapping[str, str], revision: str | None) -> tuple[str, str | None]:
+    """Return the folder, file or hub id that a name stands for, and the revision in it or given."""
+    if name not in aliases and "@" in name and not Path(name).exists():
+        target, _, revision = name.partition("@")
+        return target, revision
+    return aliases.get(name, name), revision
 
 
 def local_model(folder: Path, name: str | None = None) -> ModelLocation:
@@ -169,6 +198,8 @@ def _folder_problem(folder: Path) -> str:
     try:
         config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     except FileNotFoundError:
+        if (folder / TRAINING_STATE).is_file():
+            return "its training is not finished: go on with `sam2vss train segmenter ... --resume`"
         checkpoints = sorted(file.name for file in folder.glob("*.pt"))
         aside = f"; a checkpoint of Meta's SAM 2 is passed as the file itself ({checkpoints[0]})" if checkpoints else ""
         return f"config.json is missing; expected the folder that `save_pretrained` wrote{aside}"

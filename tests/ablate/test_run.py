@@ -22,6 +22,7 @@ from sam2vss.errors import LabelError, MediaError, MissingPredictionsError, RunE
 from sam2vss.evaluate import evaluate_folders
 from sam2vss.images import write_label_map
 from sam2vss.segmenters import find_segmenter
+from sam2vss.types import LabelSpace
 from toy import no_waiting_for_the_disk
 
 NUM_FRAMES, SIDE = 5, 64
@@ -237,12 +238,20 @@ def test_truth_without_its_frame_is_refused(data, tmp_path):
         (["--labels", "{labels}", "--only", "none"], "none"),
         (["--labels", "{labels}", "--workers", "0", "--sam2", "nano"], "--workers is 0"),
         (["--labels", "{labels}", "--image-size", "100"], "multiples of 32"),
+        (["--segmenter", "nosuch.pth", "--dry-run"], "there is no file nosuch.pth"),
+        (["--segmenter", "cffm-b1", "--dry-run"], "cffm-b1 names a network, not its weights"),
     ],
 )
 def test_bad_input_is_one_message_and_exit_code_2(data, tmp_path, capsys, words, message):
     filled = [word.replace("{labels}", str(data.parent / "labels")) for word in words]
     assert run_command(["ablate", str(data), "--out", str(tmp_path / "out"), *filled]) == 2
     assert message in " ".join(capsys.readouterr().err.split())
+
+
+def test_a_model_of_other_classes_than_the_truth_is_refused_before_work(data, tmp_path):
+    truth = LabelSpace.numbered(10)
+    with pytest.raises(LabelError, match=r"the labels of segformer-nano have 10 classes and the truth 10: class 0 is"):
+        plan_of(data, tmp_path / "out", labels=None, segmenter="segformer-nano", label_set=truth)
 
 
 def test_a_dry_run_says_what_is_shared_and_writes_nothing(data, tmp_path, capsys):
@@ -252,6 +261,9 @@ def test_a_dry_run_says_what_is_shared_and_writes_nothing(data, tmp_path, capsys
     assert "window 10" in shown
     assert "points 64" in shown
     assert "frames encoded" in shown
+    assert f"labels    {data.parent / 'labels'}" in shown
+    assert run_command([*words[:4], "--segmenter", "segformer-nano", *words[6:], "nano", "--dry-run"]) == 0
+    assert "segmenter segformer-nano" in capsys.readouterr().out
     assert not (tmp_path / "out").exists()
 
 

@@ -25,6 +25,7 @@ from sam2vss.metrics import VideoSegMetrics, paired_bootstrap
 from sam2vss.refiner import Refiner
 from sam2vss.smoothing import majority_of_neighbours
 from sam2vss.trackers.nothing import NoTracker
+from sam2vss.types import LabelSpace
 from toy_bench import CLIPS, WINDOW, read_clip, toy_plan, without_times, write_data, write_predictions
 
 NAMES = {"static": "static", "flow": "flow", "superpixel": "superpixel", "SAM2": "sam2"}  # rows and their folders
@@ -208,6 +209,13 @@ def test_a_model_predicts_once_and_all_rows_use_its_labels(tmp_path, fake_model)
     assert board.row("fake").settings == {"segmenter": "org/fake"}
     assert run_bench(plan, resume=True).row("fake").scores == board.row("fake").scores
     assert fake_model.calls == 4
+
+
+def test_a_model_whose_classes_cannot_be_scored_labels_nothing(tmp_path, fake_model, monkeypatch):
+    monkeypatch.setattr(FakeModel, "label_space", LabelSpace.numbered(9), raising=False)
+    with pytest.raises(RunError, match=r"fake: predictions have 9 classes, the truth 4"):
+        run_bench(toy_plan(tmp_path, rows=(), segmenters={"fake": "org/fake"}))
+    assert fake_model.calls == 0
 
 
 def test_a_row_that_fails_is_named_and_the_others_are_made(tmp_path, monkeypatch):
@@ -399,6 +407,21 @@ def test_a_dry_run_says_what_would_be_run_and_writes_nothing(tmp_path, capsys, m
     assert "to be scored" in lines[0]
     assert "to be made" in lines[2]
     assert not (tmp_path / "out").exists()
+
+
+def test_a_dry_run_calls_a_model_a_segmenter_and_checks_it(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(stdout, "_width", 200)
+    write_data(tmp_path / "data")
+    write_predictions(tmp_path / "noisy")
+    words = bench_words(tmp_path, "--rows", "flow", "--dry-run", "--segmenter")
+    assert cli.run([*words, "org/name"]) == 0
+    assert "segmenter org/name" in capsys.readouterr().out
+    for name, message in (
+        ("nosuch.pth", "there is no file nosuch.pth"),
+        ("segformer-nano", "segformer-nano: predictions have 10 classes, the truth 4"),
+    ):
+        assert cli.run([*words, name]) == 2
+        assert message in " ".join(capsys.readouterr().err.split())
 
 
 @pytest.mark.slow

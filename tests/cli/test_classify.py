@@ -10,9 +10,10 @@ import pytest
 from PIL import Image
 
 import toy
-from sam2vss import cli, segmenters
+from sam2vss import cli, hub, segmenters
 from sam2vss.classifiers.classifier import MaskletClassifier
 from sam2vss.datasets.synthetic import LABEL_SPACE
+from sam2vss.encoders import image_text
 from sam2vss.files import folder_fingerprint
 from sam2vss.trackers.nothing import NoTracker
 from sam2vss.trackers.superpixels import SuperpixelTracker
@@ -239,6 +240,17 @@ def test_a_dry_run_finds_models_that_cannot_be_had(street, command, tmp_path):
     assert "'nowhere' is neither a known name, nor a folder here" in answer.message
     call = by_words(street, tmp_path / "run", "nowhere", "--labels-text", "sky,car", "--dry-run")
     assert "'nowhere' is neither a known name, nor a folder here" in command(*call).message
+
+
+def test_a_dry_run_finds_base_models_that_cannot_be_loaded_and_asks_no_hub(street, command, tmp_path, monkeypatch):
+    (tmp_path / "cut.pth").write_bytes(b"PK")
+    answer = command(*words(street, tmp_path / "run", "--base", tmp_path / "cut.pth", "--dry-run"))
+    assert "is cut short or damaged" in answer.message
+    monkeypatch.setattr(hub, "_download", lambda *args: pytest.fail("the hub was asked"))
+    assert command(*words(street, tmp_path / "run", "--base", "org/name", "--dry-run")).code == 0
+    monkeypatch.setattr(image_text, "find_text_model", lambda name: None)
+    call = by_words(street, tmp_path / "run", "any", "--labels-text", "sky,car", "--dry-run", "--base")
+    assert "the base labels have 10 classes" in command(*call, "segformer-nano").message
 
 
 def test_unlabelled_pixels_are_said(street, partial, command, tmp_path):

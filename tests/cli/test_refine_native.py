@@ -85,6 +85,28 @@ def test_a_context_is_chosen_behind_the_name(command, place):
     assert "'fast' behind the @ is no context" in answer.message
 
 
+@pytest.mark.parametrize("name", ["refine", "bench", "ablate", "train classifier", "train fusion"])
+def test_the_help_of_segmenter_names_the_contexts(command, name):
+    answer = command(*name.split(), "--help")
+    assert all(context in answer.text for context in ("@clip", "@frame", "@stream"))
+
+
+def test_a_dry_run_checks_the_segmenter_and_calls_it_so(command, place):
+    answer = command(*words(place, "run", "--dry-run"))
+    assert answer.code == 0
+    assert f"segmenter {place / 'cffm.pth'}" in answer.out
+    assert f"out       {place / 'run'} (free)" in answer.out
+    assert "there is no file" in command(*words(place, "run", "--dry-run", name="nosuch.pth")).message
+    assert "only TV3S carries" in command(*words(place, "run", "--dry-run", name="cffm.pth@stream")).message
+    assert "names 124" in command(*words(place, "run", "--dry-run", "--label-set", "vspw")).message
+    (place / "cut.pth").write_bytes((place / "cffm.pth").read_bytes()[:4096])
+    assert "is cut short or damaged" in command(*words(place, "run", "--dry-run", name="cut.pth")).message
+    (place / "begun").mkdir()
+    (place / "begun" / "training-state.safetensors").touch()
+    assert "its training is not finished" in command(*words(place, "run", "--dry-run", name="begun")).message
+    assert not (place / "run").exists()
+
+
 def test_a_cut_checkpoint_leaves_nothing_behind(command, place):
     path = place / "cffm.pth"
     path.write_bytes(path.read_bytes()[:4096])

@@ -8,8 +8,10 @@ import pytest
 from sam2vss.boards.published import find_published
 from sam2vss.hub import ModelLocation
 from sam2vss.segmenters import catalogue, load_segmenter
-from sam2vss.segmenters.catalogue import find_known_model, known_models
+from sam2vss.segmenters.catalogue import KnownModel, find_known_models, known_models
+from sam2vss.segmenters.vss.architecture import build, default_architecture
 from sam2vss.settings import SAFETENSORS_REVISIONS, SEGMENTER_ALIASES
+from sam2vss.training.segmenter_start import NATIVE_FAMILIES
 
 GOLDEN = json.loads((Path(__file__).parent / "golden_videomt.json").read_text())
 
@@ -25,17 +27,55 @@ def test_every_revision_with_safetensors_is_of_a_listed_model():
     assert SAFETENSORS_REVISIONS.keys() <= {model.hub_id for model in known_models()}
 
 
-@pytest.mark.parametrize("name", ["segformer-b2", "nvidia/segformer-b2-finetuned-ade-512-512"])
+@pytest.mark.parametrize("name", ["segformer-b2", "SegFormer-B2", "nvidia/segformer-b2-finetuned-ade-512-512"])
 def test_a_model_is_found_by_alias_and_by_hub_id(name: str):
-    found = find_known_model(name)
+    (found,) = find_known_models(name)
 
-    assert found is not None
     assert (found.family, found.num_classes, found.size) == ("SegFormer B2", 150, "110 MB")
 
 
-@pytest.mark.parametrize("name", ["", "segformer", "github.com"])
+@pytest.mark.parametrize(
+    ("text", "names"),
+    [
+        ("cffm-b1", ["cffm-b1"]),
+        ("CFFM MiT-B1", ["cffm-b1"]),
+        ("tv3s", ["tv3s-b1", "tv3s-b2", "tv3s-b5"]),
+        ("CFFM", [f"{family}-{size}" for family in ("cffm", "cffm++") for size in ("b0", "b1", "b2", "b5")]),
+        ("segformer-vss", [f"segformer-vss-{size}" for size in ("b0", "b1", "b2", "b5")]),
+        ("videomt vit-l (dinov3)", ["vspw_dinov3_94.4_64.0.pth", "vipsseg_dinov3_55.1_47.1.pth"]),
+    ],
+)
+def test_a_part_of_a_name_or_family_finds_every_line_with_it(text: str, names: list[str]):
+    assert [model.name for model in find_known_models(text)] == names
+
+
+@pytest.mark.parametrize("name", ["", " ", "segformer-b9", "github.com"])
 def test_other_names_are_not_found(name: str):
-    assert find_known_model(name) is None
+    assert find_known_models(name) == ()
+
+
+def test_every_name_is_of_one_line():
+    names = [model.name for model in known_models()]
+
+    assert len(set(names)) == len(names)
+
+
+NATIVE = {"SegFormer": "segformer-vss", "CFFM": "cffm", "CFFM++": "cffm++", "MRCFA": "mrcfa", "TV3S": "tv3s"}
+
+
+@pytest.mark.parametrize(
+    "model", [model for model in known_models() if " MiT-" in model.family], ids=lambda model: model.name
+)
+def test_native_networks_are_called_and_counted_as_training_makes_them(model: KnownModel):
+    family, _, size = model.family.lower().rpartition(" mit-")
+    family = next(name for name in NATIVE if name.lower() == family)
+    name, architecture = f"{NATIVE[family]}-{size}", default_architecture(family, size, 124)
+
+    assert model.name == name
+    assert (NATIVE_FAMILIES.get(name.rpartition("-")[0]) == family) == ("train segmenter --model" in model.usage)
+    assert model.parameters_m == round(sum(p.numel() for p in build(architecture).parameters()) / 1e6, 2)
+    assert ".pth" in model.usage
+    assert ".pth" in model.source
 
 
 def test_the_place_of_a_model_follows_the_cache(monkeypatch: pytest.MonkeyPatch):

@@ -12,6 +12,7 @@ from safetensors.torch import load_file
 from sam2vss.errors import WeightsError
 from sam2vss.hub import ModelLocation
 from sam2vss.segmenters.kinds import UNKNOWN_LICENCE, describe_model, kind_of
+from sam2vss.training.segmenter import STATE_FILE
 from tiny_segmenters import save_tiny
 from tiny_videomt import TINY, official_weights
 
@@ -43,6 +44,7 @@ def test_a_folder_is_described_without_loading_it(segformer: Path):
     assert (found.family, found.num_classes, found.class_set) == ("segformer", 5, "sky, road, car, ...")
     assert found.parameters == sum(tensor.numel() for tensor in weights.values())
     assert (found.licence, found.problem) == (UNKNOWN_LICENCE, "")
+    assert (found.class_names, found.contexts) == (("sky", "road", "car", "person", "tree"), ())
 
 
 def test_the_licence_on_a_model_card_is_read(segformer: Path, tmp_path: Path):
@@ -80,19 +82,39 @@ def test_what_keeps_a_folder_from_being_loaded_is_said(
         (folder / file).write_text(content)
 
     assert problem in describe_model(folder).problem
+    assert describe_model(folder).licence == ""  # nobody asks for that of what is no model
 
 
-def test_weights_that_cannot_be_read_are_not_counted(segformer: Path, tmp_path: Path):
+def test_weights_that_cannot_be_read_are_a_problem_and_not_counted(segformer: Path, tmp_path: Path):
     folder = Path(shutil.copytree(segformer, tmp_path / "mine"))
     (folder / "model.safetensors").write_bytes(b"short")
 
-    assert describe_model(folder).parameters is None
+    found = describe_model(folder)
+
+    assert found.parameters is None
+    assert "safetensors are cut short or damaged" in found.problem
+
+
+def test_a_folder_of_an_unfinished_training_says_so(tmp_path: Path):
+    (tmp_path / STATE_FILE).write_bytes(b"")
+
+    found = describe_model(tmp_path)
+
+    assert "its training is not finished: go on with `sam2vss train segmenter ... --resume`" in found.problem
+    assert found.licence == ""
+
+
+def test_a_folder_of_data_has_no_licence_of_a_model(tmp_path: Path):
+    (tmp_path / "label_set.json").write_text("{}")
+
+    assert describe_model(tmp_path).licence == ""
 
 
 def test_a_checkpoint_is_described(checkpoint: Path):
     found = describe_model(checkpoint)
 
     assert found.family == "VidEoMT-128 (DINOv2), 5 queries"
+    assert (found.licence, found.class_names[:2]) == (UNKNOWN_LICENCE, ("wall", "ceiling"))
     assert (found.class_set, found.num_classes, found.problem) == ("vspw", 124, "")
     assert found.parameters == sum(tensor.numel() for tensor in official_weights().values())
 
@@ -127,6 +149,7 @@ def test_what_keeps_a_file_from_being_loaded_is_said(content: object, problem: s
     file.write_bytes(content) if isinstance(content, bytes) else torch.save(content, file)
 
     assert problem in describe_model(file).problem
+    assert describe_model(file).licence == ""
 
 
 def test_nothing_there_is_an_error(tmp_path: Path):

@@ -12,6 +12,7 @@ from ..errors import LabelError, SettingsError
 from ..metrics.protocols import find_protocol
 from ..refiner import run_label_space
 from ..sam2.loading import check_image_size
+from ..segmenters import check_segmenter
 from ..settings import DEFAULT_SAM2, DEFAULT_SEGMENTER, VoidPolicy
 from ..types import LabelSpace
 from .grid import Grid, built_in_grid
@@ -130,6 +131,7 @@ def plan_ablation(
         SettingsError: If something is unknown, or does not fit together.
         LabelError: If labels or truth are not there, or have other classes than one another.
         MediaError: If a clip has no pictures.
+        WeightsError: If the model is on this machine and cannot be loaded.
     """
     grid = grid or built_in_grid()
     grid = grid if void is None else grid.with_void(void)
@@ -148,6 +150,8 @@ def plan_ablation(
         labels = _label_folder(Path(labels))
         space = _space_of(labels) or space
         grid, left_out = grid.without_probabilities()
+    else:
+        _check_model(segmenter or DEFAULT_SEGMENTER, space)
     new_metrics(clips.label_space, windows)  # raises for windows that cannot be counted
     device = choose_device(device)
     return AblationPlan(
@@ -168,6 +172,13 @@ def plan_ablation(
         windows=tuple(sorted({int(n) for n in windows})),
         candidate_gb=candidate_gb,
     )
+
+
+def _check_model(name: str, truth: LabelSpace) -> None:
+    """Refuse a model on this machine that cannot be loaded, or has other classes than the truth."""
+    space = check_segmenter(name)
+    if space is not None:
+        check_same_classes(space, truth, f"the labels of {name}")
 
 
 def _label_folder(folder: Path) -> Path:

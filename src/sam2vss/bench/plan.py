@@ -8,11 +8,13 @@ from pathlib import Path
 from ..dataset_clips import DatasetClips, find_dataset_clips
 from ..datasets.label_forms import find_label_form
 from ..datasets.label_sets import LABEL_SET_FILE, shift_ids
+from ..datasets.predictions import match_classes
 from ..devices import choose_device, choose_dtype
-from ..errors import SettingsError
+from ..errors import LabelError, SettingsError
 from ..files import folder_fingerprint
 from ..metrics import BoundaryReadings, VideoSegMetrics, find_protocol
 from ..refiner import choose_mode, run_label_space
+from ..segmenters import check_segmenter
 from ..settings import (
     DEFAULT_SAM2,
     EngineChoice,
@@ -171,8 +173,10 @@ def plan_bench(
 
     Raises:
         SettingsError: If something is unknown, or does not fit together.
-        LabelError: If a folder of labels or a listed clip is not there.
-        WeightsError: If a classifier or fusion cannot be had, or is something else.
+        LabelError: If a folder of labels or a listed clip is not there, or a model on this machine has classes that
+            cannot be scored against the truth's.
+        WeightsError: If a classifier or fusion cannot be had, or is something else; or a model on this machine cannot
+            be loaded.
         MediaError: If there are no clips.
     """
     labels, segmenters, compare = labels or {}, segmenters or {}, compare or {}
@@ -206,6 +210,10 @@ def plan_bench(
     space = clips.label_space
     VideoSegMetrics(space.num_classes, space.ignore_index, windows, boundary=boundary)  # raises where these do not fit
     shift_ids(prediction_label_set or space, id_offset or 0)  # raises where it leaves no ids
+    for name, text in segmenters.items():
+        found = check_segmenter(text)
+        if found is not None:
+            check_scorable(name, found, space)
     return BenchPlan(
         data=clips,
         out=Path(out),
@@ -230,6 +238,18 @@ def plan_bench(
         windows=tuple(sorted({int(n) for n in windows})),
         seed=seed,
     )
+
+
+def check_scorable(model: str, found: LabelSpace, truth: LabelSpace) -> None:
+    """Refuse a model whose labels could not be scored, before it labels anything.
+
+    Raises:
+        LabelError: As the scoring of its labels would.
+    """
+    try:
+        match_classes(truth, found)
+    except LabelError as error:
+        raise LabelError(f"{model}: {error}") from error
 
 
 def _label_folder(folder: Path) -> Path:

@@ -24,7 +24,7 @@ from ..trackers.nothing import NoTracker
 from ..trackers.stored import StoredMasklets
 from ..trackers.superpixels import SuperpixelTracker
 from .naming import load_namer, locate
-from .plan import BenchPlan
+from .plan import BenchPlan, check_scorable
 from .recipes import base_command, base_labels, row_command, row_settings, run_folder
 from .shared_masklets import find_run_with_masklets, is_worth_sharing
 from .tasks import BASE, BaseModel, RowName, Task
@@ -56,6 +56,7 @@ def make_base(plan: BenchPlan, model: BaseModel, overwrite: bool = False, progre
 
     Raises:
         WeightsError: If the model cannot be had.
+        LabelError: If its classes cannot be scored against the truth's.
         RunError: If another run lies there.
         Sam2VssError: If clips cannot be read or labelled.
     """
@@ -65,6 +66,7 @@ def make_base(plan: BenchPlan, model: BaseModel, overwrite: bool = False, progre
     assert model.segmenter is not None
     engine = plan.engine
     segmenter = load_segmenter(model.segmenter, engine.device, engine.dtype)
+    check_scorable(model.name, segmenter.label_space, plan.data.label_space)
     task, base = Task(model.name, BASE, model), ModelLabels(segmenter)
     settings = {"segmenter": model.segmenter}
     run = _create(plan, task, base, settings, _hashes(segmenter.location), overwrite)

@@ -59,8 +59,8 @@ def ablate(
     labels
         Base labels: a folder of label PNGs or panoptic predictions, as for refine --labels, or a run folder.
     segmenter
-        Base labels by a model: alias, hub id, folder or checkpoint (.pth); `sam2vss models` lists them. Default without
-        --labels: segformer-b2.
+        Base labels by a model: alias, hub id, folder or checkpoint (.pth, with @clip, @frame or @stream as for refine
+        --segmenter); `sam2vss models` lists them. Default without --labels: segformer-b2.
     label_set
         Names and ids of the ground truth (label_set.json); default: the data set's own.
     id_offset
@@ -162,7 +162,8 @@ def _print_plan(plan: "AblationPlan") -> None:
     rows = [["work", "will be done", "separate runs", "ratio"]]
     rows += [[kind, f"{done}", f"{needed}", _ratio(done, needed)] for kind, (done, needed) in found.work.items()]
     print_rows(rows, f"what the network has to do, if it finds {ASSUMED_MASKLETS} masks on a frame")
-    print(f"out     {plan.out}")
+    print(f"segmenter {plan.segmenter}" if plan.labels is None else f"labels    {plan.labels}")
+    print(f"out       {plan.out}")
 
 
 def _show(board: "Scoreboard", out: Path) -> None:

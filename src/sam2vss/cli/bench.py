@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from ..bench import BenchPlan
     from ..bench.run import MakeProgress
+    from ..bench.tasks import Task
 
 Several = Annotated[tuple[str, ...], Parameter(consume_multiple=True, negative="")]
 
@@ -75,7 +76,8 @@ def bench(
         Base labels in folders, NAME=DIR; NAME may be left out. Label PNGs or panoptic predictions, as for refine
         --labels.
     segmenter
-        Base models to run, NAME=ID or ID: alias, hub id, folder or checkpoint (.pth); `sam2vss models` lists them.
+        Base models to run, NAME=ID or ID: alias, hub id, folder or checkpoint (.pth, with @clip, @frame or @stream as
+        for refine --segmenter); `sam2vss models` lists them.
     classifier
         Classifiers of masklets, NAME=PATH or PATH, as for `sam2vss classify`: rows I-NAME, and I-NAME_base over every
         base model.
@@ -215,11 +217,9 @@ def _print_plan(plan: "BenchPlan", place: str) -> None:
     from ..console import print_rows
     from ..plan import print_plan
 
-    rows = [["row", "labels", "frames", "state"]]
+    rows = [["row", "base labels", "frames", "state"]]
     for task in plan.tasks:
-        labels = None if task.model is None else task.model.labels or task.model.segmenter
-        source = plan.compare[task.name] if task.is_made_elsewhere else labels or "none"
-        rows.append([task.name, str(source), str(plan.data.num_frames), run_state(plan, task)])
+        rows.append([task.name, _source(plan, task), str(plan.data.num_frames), run_state(plan, task)])
     engine = plan.engine
     with_sam2 = sum(task.uses_sam2 for task in plan.tasks)
     if with_sam2:
@@ -234,6 +234,15 @@ def _print_plan(plan: "BenchPlan", place: str) -> None:
         )
         print(f"the time of SAM 2 above {shared}")
     print(f"out     {plan.out} ({place})")
+
+
+def _source(plan: "BenchPlan", task: "Task") -> str:
+    """Say where the labels of a row, or those that it starts from, come from."""
+    if task.is_made_elsewhere:
+        return str(plan.compare[task.name])
+    if task.model is None:
+        return "none"
+    return str(task.model.labels) if task.model.segmenter is None else f"segmenter {task.model.segmenter}"
 
 
 class _RowBar:

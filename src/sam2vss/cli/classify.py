@@ -17,7 +17,7 @@ from ..settings import (
     VoteSettings,
 )
 from .masklet_run import Naming, RunOptions, run_masklets
-from .refine import load_base
+from .refine import check_model, load_base
 
 if TYPE_CHECKING:
     from ..interfaces import BaseLabelSource, MaskletNamer, MaskletTracker
@@ -96,10 +96,7 @@ def classify(
     if by_text == (classifier is not None):
         raise SettingsError("pass either --classifier, or classes in words with --labels-text or --prompts")
     labels = _label_folder(base)
-    if base is not None and labels is None:
-        from ..segmenters import find_segmenter
-
-        find_segmenter(base)  # raises now, and in a dry run, where there is none
+    base_space = check_model(base) if base is not None and labels is None else None
     if labels is None and id_offset is not None:
         raise SettingsError("--id-offset is for ids in label PNGs, and there are none: pass --base FOLDER")
     if by_text:
@@ -114,6 +111,10 @@ def classify(
             raise SettingsError("--text-model, --views, --crop-weight, --margin and --fade go with classes in words")
         assert classifier is not None
         space, how = _by_classifier(classifier, encoder, naming, weight)
+    if base_space is not None:
+        from ..segmentor import check_classes
+
+        check_classes(base_space, space)
     request = Naming(
         command="classify",
         base=lambda device, dtype: _load_base(base, labels, label_set, space, by_text, device, dtype, id_offset),

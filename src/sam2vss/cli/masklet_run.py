@@ -170,9 +170,10 @@ def run_masklets(
         from ..plan import print_plan
 
         print_plan(clips, sam2 if kind == "sam2" else None, masklets, follow, engine, options.device, naming.has_base)
-        for name, value in naming.plan.items():
-            print(f"{name:<8}{value}")
-        print(f"out     {out} ({place})")
+        lines = {**naming.plan, "out": f"{out} ({place})"}
+        width = max(8, *(len(name) + 1 for name in lines))
+        for name, value in lines.items():
+            print(f"{name:<{width}}{value}")
         return EXIT_DONE
 
     from ..artifacts import RunFolder

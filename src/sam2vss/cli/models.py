@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from ..segmenters.kinds import ModelDescription
 
 WIDE_TERMINAL = 170  # columns from which every line of the list fits into one row of a table
+FIRST_NAMES = 6  # of a model's classes, in a terminal
+FILE_OF_YOURS = "a file of yours"
 
 
 def models(
@@ -26,27 +28,45 @@ def models(
     Parameters
     ----------
     path
-        A checkpoint file, a model's folder, or a name from the list; default: list all.
+        A checkpoint file, a model's folder, or a name from the list or a part of one, such as cffm; default: list all.
     json_output
-        Print JSON instead of a table.
+        Print JSON instead of a table: one object for a file, folder or whole name, else a list.
     """
-    from ..segmenters.catalogue import find_known_model, known_models
-    from ..segmenters.kinds import describe_model
+    from ..segmenters.catalogue import find_known_models, known_models
 
     if path is None:
-        lines = [_facts(model) for model in known_models()]
-        print(json.dumps(lines, indent=2)) if json_output else _print_list(lines)
+        _print_lines([_facts(model) for model in known_models()], json_output)
         return EXIT_DONE
-    known = None if Path(path).exists() else find_known_model(path)
-    if known is not None:
-        _print_facts(_facts(known), json_output)
-        return EXIT_DONE
-    if not Path(path).exists():
+    if _is_here(path):
+        return _print_held(path, json_output)
+    known = find_known_models(path)
+    if not known:
         raise WeightsError(
             f"there is no file or folder {path}, and it is no name that is known here; `sam2vss models` lists those. "
             "Other models of the hub work too: --segmenter org/name"
         )
-    found = describe_model(Path(path))
+    if len(known) == 1:
+        _print_facts(_facts(known[0]), json_output)
+    else:
+        _print_lines([_facts(model) for model in known], json_output)
+    return EXIT_DONE
+
+
+def _is_here(path: str) -> bool:
+    from ..segmenters.vss.contexts import split_context
+
+    return Path(path).exists() or Path(split_context(path)[0]).expanduser().exists()
+
+
+def _print_held(path: str, json_output: bool) -> int:
+    """Print what a file or folder holds; a context behind its name must be one that it has."""
+    from ..segmenters.kinds import describe_model
+    from ..segmenters.vss.contexts import check_context, split_context
+
+    target, context = split_context(path)
+    found = describe_model(Path(target).expanduser())
+    if context is not None and not found.problem:
+        check_context(context, found.contexts, path)
     _print_facts(_held(found), json_output)
     return EXIT_INPUT if found.problem else EXIT_DONE
 
@@ -54,13 +74,14 @@ def models(
 def _facts(model: "KnownModel") -> dict[str, Any]:
     """Return a line of the catalogue as plain data, with the paper's figures where it has any."""
     return {
-        "segmenter": model.name,
+        "name": model.name,
         "family": model.family,
         "class_set": model.class_set,
         "num_classes": model.num_classes,
         "size": model.size,
         "licence": model.licence,
         "weights": model.source,
+        "use": model.usage or f"--segmenter {model.name}",
         "published": model.published or _paper_score(model.paper_row),
         "here": model.place,
     }
@@ -74,11 +95,15 @@ def _paper_score(row: str) -> str:
 
 
 def _held(found: "ModelDescription") -> dict[str, Any]:
+    from ..segmenters.vss.contexts import CONTEXTS
+
     return {
         "path": str(found.path),
         "family": found.family,
         "class_set": found.class_set,
         "num_classes": found.num_classes,
+        "class_names": list(found.class_names),
+        "contexts": {f"@{context}": CONTEXTS[context] for context in found.contexts},
         "parameters": found.parameters,
         "megabytes": found.megabytes,
         "licence": found.licence,
@@ -92,29 +117,47 @@ def _print_facts(facts: dict[str, Any], json_output: bool) -> None:
     if json_output:
         print(json.dumps(facts, indent=2))
         return
-    words = {"num_classes": "classes", "class_set": "label set", "loads": "can be loaded", "here": "on this machine"}
-    rows = []
-    for name, value in facts.items():
-        if value in ("", None):
-            continue
-        text = {True: "yes", False: "no"}[value] if isinstance(value, bool) else str(value)
-        rows.append((words.get(name, name), f"{value:,}" if name == "parameters" else text))
+    words = {
+        "num_classes": "classes",
+        "class_set": "label set",
+        "class_names": "class names",
+        "contexts": "also looks at",
+        "loads": "can be loaded",
+        "here": "on this machine",
+    }
+    rows = [(words.get(name, name), _in_words(name, value)) for name, value in facts.items() if value or value is False]
     _print_table(rows)
 
 
-def _print_list(lines: Sequence[dict[str, Any]]) -> None:
+def _in_words(name: str, value: Any) -> str:
+    match value:
+        case bool():
+            return "yes" if value else "no"
+        case dict():
+            return "\n".join(f"{key}: {meaning}" for key, meaning in value.items())
+        case list():
+            return ", ".join(value[:FIRST_NAMES]) + ", ..." * (len(value) > FIRST_NAMES)
+        case _:
+            return f"{value:,}" if name == "parameters" else str(value)
+
+
+def _print_lines(lines: Sequence[dict[str, Any]], json_output: bool) -> None:
+    """Print lines of the catalogue."""
     from ..console import stdout
 
-    head = ("--segmenter", "model", "classes", "size", "licence", "published by others", "weights")
+    if json_output:
+        print(json.dumps(lines, indent=2))
+        return
+    head = ("name", "model", "classes", "size", "licence", "published by others", "weights")
     rows = [
         (
-            line["segmenter"],
+            line["name"],
             line["family"],
             f"{line['class_set']}, {line['num_classes']}",
             line["size"],
             line["licence"],
             line["published"],
-            line["here"] if line["here"] != "a file of yours" else line["weights"].rpartition(" ")[2],
+            line["here"] if line["here"] != FILE_OF_YOURS else f".pth: {line['weights'].rpartition(' ')[2]}",
         )
         for line in lines
     ]
@@ -125,8 +168,9 @@ def _print_list(lines: Sequence[dict[str, Any]]) -> None:
             stdout.print(name, style="bold", markup=False, highlight=False, soft_wrap=True)
             stdout.print("  " + "; ".join(fact for fact in facts if fact), markup=False, highlight=False)
     stdout.print(
-        "More of one of them: sam2vss models NAME. Any other segmentation model that transformers loads works too: "
-        "--segmenter org/name, or a folder.",
+        "--segmenter takes these names, but for those whose weights come as a .pth file from their authors: there it "
+        "takes the file. More of one of them: sam2vss models NAME. Any other segmentation model that transformers "
+        "loads works too: --segmenter org/name, or a folder.",
         markup=False,
         highlight=False,
     )

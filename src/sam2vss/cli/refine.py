@@ -37,8 +37,9 @@ def refine(
         Base labels: a folder of label PNGs, or of panoptic predictions: pred.json with pan_pred (DVIS, CAVIS, VidEoMT),
         a JSON list beside each picture (DEVA), or VIPSeg's code. Of those the classes are taken.
     segmenter
-        Base labels by a model: alias, hub id, folder or checkpoint (.pth); `sam2vss models` lists them. Default without
-        --labels: segformer-b2.
+        Base labels by a model: alias, hub id, folder or checkpoint (.pth); `sam2vss models` lists them. Behind a native
+        one, @clip (default) lets labels depend on earlier frames, @frame on none, @stream (TV3S) on a carried state:
+        cffm_b1.pth@frame. `sam2vss models FILE` says which it has. Default without --labels: segformer-b2.
     label_set
         Names, colours and ids of the label PNGs: vspw (ids 1..124, void 0 and 255), vipseg or a label_set.json.
         Categories of panoptic predictions are its classes by position, 0 being the first, or with --id-offset by id.
@@ -59,6 +60,8 @@ def refine(
         raise SettingsError(f"--labels {labels} does not exist")
     if labels is None and id_offset is not None:
         raise SettingsError("--id-offset is for ids in label PNGs, and a model makes the labels: pass --labels")
+    if labels is None:
+        check_model(segmenter or DEFAULT_SEGMENTER, label_set)
     load_namer = None
     if fusion is not None:
         if votes != VoteSettings(overlap=votes.overlap, void=votes.void):
@@ -79,11 +82,22 @@ def refine(
         },
         inputs=[path for path in (labels, label_set) if path is not None],
         plan={
-            "labels": labels or segmenter or DEFAULT_SEGMENTER,
+            **({"labels": labels} if labels is not None else {"segmenter": segmenter or DEFAULT_SEGMENTER}),
             **({"fusion": fusion} if fusion is not None else {}),
         },
     )
     return run_masklets(source, options, masklets, follow, votes, naming)
+
+
+def check_model(name: str, label_set: Path | None = None) -> "LabelSpace | None":
+    """Return a base model's classes, None if it is still on a hub; what cannot be used is known before any work."""
+    from ..refiner import model_label_space
+    from ..segmenters import check_segmenter
+
+    space = check_segmenter(name)
+    if space is not None and label_set is not None:
+        return model_label_space(space, label_set, name)
+    return space
 
 
 def load_base(

@@ -66,7 +66,8 @@ class FeatureOptions:
     id_offset
         Added to every id in these label PNGs: 1 where they count from 0 and the label set from 1, as VSPW's does.
     segmenter
-        Base labels by a model: alias, hub id, folder or checkpoint (.pth); `sam2vss models` lists them.
+        Base labels by a model: alias, hub id, folder or checkpoint (.pth, with @clip, @frame or @stream as for refine
+        --segmenter); `sam2vss models` lists them.
     tracker
         Where masklets come from: sam2, superpixel, or stored:DIR.
     val_tracker

@@ -6,20 +6,21 @@ run. `load_segmenter` picks a model by name.
 
 from collections.abc import Callable, Sequence
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
-from ..errors import SettingsError, ShapeError
+from ..errors import ShapeError, WeightsError
 from ..interfaces import RemembersFrames, Segmenter
 from ..types import BaseLabels, Frame, LabelSpace
 from .stored import StoredLabels
-from .vss.contexts import split_context
+from .vss.contexts import check_context, split_context
 
 if TYPE_CHECKING:
     from ..hub import ModelLocation
 
-__all__ = ["LocatedSegmenter", "ModelLabels", "StoredLabels", "find_segmenter", "load_segmenter"]
+__all__ = ["LocatedSegmenter", "ModelLabels", "StoredLabels", "check_segmenter", "find_segmenter", "load_segmenter"]
 
 
 class LocatedSegmenter(Segmenter, Protocol):
@@ -102,7 +103,48 @@ def find_segmenter(name: str) -> "ModelLocation":
     """
     from .hub_models import find_model
 
+    _refuse_networks_without_weights(name)
     return find_model(split_context(name)[0])
+
+
+def check_segmenter(name: str) -> LabelSpace | None:
+    """Make sure that a model on this machine can be loaded, without running it and without asking a hub.
+
+    Args:
+        name: As for `load_segmenter`.
+
+    Returns:
+        Its classes; None for a model of a hub that is not in the local cache, of which nothing is known yet.
+
+    Raises:
+        WeightsError: If there is no such model, or it cannot be read, or is no semantic segmentation model.
+        SettingsError: If it has no such context as stands behind its name.
+    """
+    from .hub_models import find_model_here
+    from .kinds import describe_model
+
+    _refuse_networks_without_weights(name)
+    target, context = split_context(name)
+    location = find_model_here(target)
+    if location is None:
+        return None
+    found = describe_model(location.path)
+    if found.problem:
+        raise WeightsError(found.problem)
+    if context is not None:
+        check_context(context, found.contexts, name)
+    return found.label_space
+
+
+def _refuse_networks_without_weights(name: str) -> None:
+    """Say where the weights of "cffm-b1" come from: it names a network, which `train segmenter` starts anew."""
+    from .catalogue import find_known_models
+
+    known = [model for model in find_known_models(name) if model.usage and model.name == name.casefold()]
+    if known and not Path(name).exists():
+        raise WeightsError(
+            f"{name} names a network, not its weights, which are {known[0].source}. Pass them: {known[0].usage}"
+        )
 
 
 def load_segmenter(
@@ -114,6 +156,9 @@ def load_segmenter(
     batch_size: int | None = None,
 ) -> LocatedSegmenter:
     """Load a segmentation model by name.
+
+    Native models and VidEoMT look at earlier frames: `predict` goes on where its last call ended, so call `reset()`
+    before the first frame of every clip. `ModelLabels` does so by itself.
 
     Args:
         name: "segformer-nano" (bundled), an alias such as "segformer-b2", a hub id "org/name", a local folder, or a
@@ -138,15 +183,12 @@ def load_segmenter(
     context = split_context(name)[1]
     kind = kind_of(location)
     if context is not None and kind != "native":
-        raise SettingsError(
-            f"{name}: only native models (SegFormer, CFFM, MRCFA, TV3S) have a context, not {location.id}; leave out "
-            f"@{context}"
-        )
+        check_context(context, (), name)
     loaders: dict[str, Callable[..., LocatedSegmenter]] = {
         "image model": HubSegmenter.from_location,
         "VidEoMT folder": VideomtSegmenter.from_folder,
         "VidEoMT checkpoint": VideomtSegmenter.from_checkpoint,
-        "native": partial(VssSegmenter.from_location, context=context or "clip"),
+        "native": partial(VssSegmenter.from_location, context=context),
     }
     load = loaders[kind]
     return load(location, device, dtype, want_probabilities=want_probabilities, batch_size=batch_size)

@@ -26,7 +26,8 @@ class KnownModel:
     """One line of the catalogue.
 
     Attributes:
-        name: What --segmenter takes: a bundled name, an alias, a hub id, or the kind of file.
+        name: What --segmenter takes: a bundled name, an alias, a hub id, the name of a published file; or a network
+            such as "cffm-b1", as `train segmenter --model` calls it, whose weights come as a file.
         family: Architecture and size.
         class_set: Name of its label set.
         num_classes: C.
@@ -37,6 +38,7 @@ class KnownModel:
         published: A score that others published, with the data set and its source; "" where none is known here.
         paper_row: Name of the paper's row on VSPW, for its scores; "" where it has none.
         hub_id: Where the hub has it, "" for others.
+        usage: The options that use it, "" where that is --segmenter and the name.
     """
 
     name: str
@@ -50,6 +52,7 @@ class KnownModel:
     published: str = ""
     paper_row: str = ""
     hub_id: str = ""
+    usage: str = ""
 
     @property
     def place(self) -> Place:
@@ -73,9 +76,12 @@ def known_models() -> tuple[KnownModel, ...]:
     return (*_bundled(), *_on_the_hub(), *_checkpoints())
 
 
-def find_known_model(name: str) -> KnownModel | None:
-    """Return the line of a bundled name, an alias or a hub id, or None."""
-    return next((model for model in known_models() if name and name in (model.name, model.hub_id)), None)
+def find_known_models(text: str) -> tuple[KnownModel, ...]:
+    """Return the line of a name or hub id, else all with `text` in name, hub id or family; case does not count."""
+    wanted = text.strip().casefold()
+    lines = {model: [word.casefold() for word in (model.name, model.hub_id, model.family)] for model in known_models()}
+    exact = tuple(model for model, (name, hub_id, _) in lines.items() if wanted and wanted in (name, hub_id))
+    return exact or tuple(model for model, words in lines.items() if wanted and any(wanted in word for word in words))
 
 
 def _bundled() -> Iterator[KnownModel]:
@@ -132,28 +138,46 @@ def _on_the_hub() -> Iterator[KnownModel]:
         )
 
 
-# Family, sizes with millions of parameters (None: not counted), licence, repository. The networks were built from the
-# authors' code to count them. A single-frame SegFormer for VSPW lies inside every checkpoint of the first three.
-_VSPW: Final[tuple[tuple[str, dict[str, float | None], str, str], ...]] = (
-    ("CFFM", {"B0": 4.67, "B1": 15.48, "B2": 26.53, "B5": 85.47}, NVIDIA, "GuoleiSun/VSS-CFFM"),
-    ("MRCFA", {"B0": 5.19, "B1": 16.23, "B2": 27.27, "B5": 84.52}, "academic use only", "GuoleiSun/VSS-MRCFA"),
-    ("TV3S", {"B1": 17.26, "B2": 28.31, "B5": 85.55}, "CC BY-NC-SA 4.0", "Ashesham/TV3S"),
+# Name and family, millions of parameters by size, licence, repository. The counts are those of our networks, which have
+# every parameter that a checkpoint's inference uses (a test counts them). Sizes: those whose configurations the
+# repositories hold.
+_VSPW: Final[tuple[tuple[str, str, dict[str, float], str, str], ...]] = (
+    ("cffm", "CFFM", {"B0": 4.66, "B1": 15.47, "B2": 26.51, "B5": 85.45}, NVIDIA, "GuoleiSun/VSS-CFFM"),
+    ("cffm++", "CFFM++", {"B0": 5.61, "B1": 16.42, "B2": 27.46, "B5": 86.41}, NVIDIA, "GuoleiSun/VSS-CFFM"),
+    ("mrcfa", "MRCFA", {"B0": 5.28, "B1": 16.32, "B2": 27.37, "B5": 84.61}, "academic use only", "GuoleiSun/VSS-MRCFA"),
+    ("tv3s", "TV3S", {"B1": 17.25, "B2": 28.29, "B5": 85.54}, "CC BY-NC-SA 4.0", "Ashesham/TV3S"),
 )
+_SEGFORMER: Final = {"B0": 3.75, "B1": 13.71, "B2": 24.75, "B5": 82.0}
 
 
 def _checkpoints() -> Iterator[KnownModel]:
-    """Models of videos, whose authors give out checkpoints (`.pth`)."""
-    for family, sizes, licence, repository in _VSPW:
+    """Networks for videos, whose weights come as checkpoints (`.pth`)."""
+    for size, parameters_m in _SEGFORMER.items():
+        file = f"cffm_{size.lower()}.pth@frame"
+        yield KnownModel(
+            f"segformer-vss-{size.lower()}",
+            f"SegFormer MiT-{size}",
+            "VSPW",
+            NUM_VSPW_CLASSES,
+            "that of the checkpoint",
+            "none of its own was published for VSPW; every checkpoint of CFFM, MRCFA and TV3S holds one, trained "
+            f"together with the video head: {file}",
+            parameters_m=parameters_m,
+            usage=f"--segmenter {file}, or train segmenter --model segformer-vss-{size.lower()}",
+        )
+    for short, family, sizes, licence, repository in _VSPW:
         for size, parameters_m in sizes.items():
+            name = f"{short}-{size.lower()}"
             yield KnownModel(
-                f"a {family} .pth file",
+                name,
                 f"{family} MiT-{size}",
                 "VSPW",
                 NUM_VSPW_CLASSES,
                 licence,
-                f"official checkpoint, linked from the README of github.com/{repository}",
+                f"a .pth file from the authors, linked from the README of github.com/{repository}",
                 parameters_m=parameters_m,
-                paper_row=f"{family} MiT-{size}",
+                paper_row="" if family == "CFFM++" else f"{family} MiT-{size}",
+                usage="--segmenter FILE.pth" + f", or train segmenter --model {name}" * (family != "CFFM++"),
             )
     for class_set, encoder, file, parameters_m, published in (
         ("VSPW", "DINOv2", "vspw_vit_large_95.0_64.9.pth", 322.7, "64.9 mIoU, VSPW val (authors)"),
@@ -162,12 +186,13 @@ def _checkpoints() -> Iterator[KnownModel]:
         ("VIPSeg", "DINOv3", "vipsseg_dinov3_55.1_47.1.pth", 316.1, "55.1 VPQ, VIPSeg val (authors)"),
     ):
         yield KnownModel(
-            "a VidEoMT .pth file",
+            file,
             f"VidEoMT ViT-L ({encoder})",
             class_set,
             NUM_VSPW_CLASSES,
             CODE_MIT,
-            f"official checkpoint {file}, linked from the model zoo of github.com/tue-mps/videomt",
+            "a .pth file from the authors, linked from the model zoo of github.com/tue-mps/videomt",
             parameters_m=parameters_m,
             published=published,
+            usage=f"--segmenter {file}",
         )

@@ -21,7 +21,7 @@ from torch.nn import functional
 from ..checkpoints import CHECKPOINT_SUFFIXES, read_torch_file
 from ..devices import choose_device, choose_dtype
 from ..errors import LabelError, SettingsError, WeightsError
-from ..hub import ModelLocation, quiet_transformers, resolve_model
+from ..hub import ModelLocation, model_here, quiet_transformers, resolve_model
 from ..settings import SEGMENTER_ALIASES
 from ..types import BaseLabels, LabelSpace
 from .class_names import label_space_of
@@ -197,8 +197,7 @@ class HubSegmenter:
 
 def find_model(name_or_path: str, revision: str | None = None) -> ModelLocation:
     """Find a model's files by name, hub id, local folder or checkpoint file; see `find_segmenter`."""
-    if name_or_path.endswith(".pkl") and Path(name_or_path).is_file():
-        read_torch_file(Path(name_or_path))  # says what it is in place of a model: mmsegmentation's res.pkl, mostly
+    _refuse_pickle(name_or_path)
     return resolve_model(
         name_or_path,
         SEGMENTER_NAMES,
@@ -207,6 +206,17 @@ def find_model(name_or_path: str, revision: str | None = None) -> ModelLocation:
         checkpoint_suffixes=SEGMENTER_SUFFIXES,
         without_download="label maps of the frames in place of a model (`--labels DIR`, with `classify` `--base DIR`)",
     )
+
+
+def find_model_here(name_or_path: str) -> ModelLocation | None:
+    """Find a model's files as `find_model` does, but ask no hub: None for what would have to be downloaded."""
+    _refuse_pickle(name_or_path)
+    return model_here(name_or_path, SEGMENTER_NAMES, needs_one_of=CONFIG_FILES, checkpoint_suffixes=SEGMENTER_SUFFIXES)
+
+
+def _refuse_pickle(name_or_path: str) -> None:
+    if name_or_path.endswith(".pkl") and Path(name_or_path).is_file():
+        read_torch_file(Path(name_or_path))  # says what it is in place of a model: mmsegmentation's res.pkl, mostly
 
 
 def _forward(model: transformers.PreTrainedModel, inputs: torch.Tensor, task_tokens: torch.Tensor | None) -> Any:
@@ -316,6 +326,17 @@ def configured_label_space(config: Any, model_id: str) -> LabelSpace:
 def is_nameless(config: Any) -> bool:
     """Whether nobody named the classes of a model: they are called LABEL_0, LABEL_1, ..."""
     return all(config.id2label.get(i) == f"LABEL_{i}" for i in range(config.num_labels))
+
+
+def folder_label_space(location: ModelLocation) -> LabelSpace:
+    """Read the classes of a model in transformers' format without loading it.
+
+    Raises:
+        WeightsError: If its configuration makes no sense.
+    """
+    with failing_as(location):
+        config = transformers.AutoConfig.from_pretrained(location.path, local_files_only=True)
+    return configured_label_space(config, location.id)
 
 
 def _stored_label_space(content: Any, names: tuple[str, ...], model_id: str) -> LabelSpace:

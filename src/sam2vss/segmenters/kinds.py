@@ -6,7 +6,7 @@ The one place that knows all families: a new one is entered in `kind_of`, which 
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -15,12 +15,14 @@ from torch import Tensor
 from ..checkpoints import listed, read_weights
 from ..errors import WeightsError
 from ..hub import ModelLocation, local_model
+from ..types import LabelSpace
 from .class_names import label_space_of
 from .palettes import palette_of
 from .preprocessing import Preprocessing
 from .videomt_checkpoints import check_weights, is_of_vipseg, is_videomt, recognise, refuse_instances
 from .vss.architecture import is_vss
 from .vss.checkpoint import FOLDER_FORMAT, load_model
+from .vss.contexts import Context, contexts_of
 
 Kind = Literal["image model", "VidEoMT folder", "VidEoMT checkpoint", "native"]
 UNKNOWN_LICENCE = "not stated in the files: see where they come from"
@@ -37,8 +39,10 @@ class ModelDescription:
         num_classes: C, None if unknown.
         parameters: Number of weights, None if they could not be read.
         megabytes: Size of the weights.
-        licence: As the files state it.
+        licence: As the files state it; "" for what is no model that can be loaded.
         problem: Why it cannot be loaded, "" if nothing speaks against it.
+        label_space: Its classes, None if unknown.
+        contexts: What a native model can look at, the default first; none for others.
     """
 
     path: Path
@@ -47,8 +51,18 @@ class ModelDescription:
     num_classes: int | None = None
     parameters: int | None = None
     megabytes: float = 0.0
-    licence: str = UNKNOWN_LICENCE
+    licence: str = ""
     problem: str = ""
+    label_space: LabelSpace | None = field(default=None, repr=False)
+    contexts: tuple[Context, ...] = ()
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """The names of its classes in their order; none where nobody named them."""
+        space = self.label_space
+        if space is None or space.names == LabelSpace.numbered(space.num_classes).names:
+            return ()
+        return space.names
 
 
 def kind_of(location: ModelLocation) -> Kind:
@@ -102,20 +116,23 @@ def describe_file(file: Path) -> ModelDescription:
         check_weights(weights, architecture, file)
     except WeightsError as error:
         return ModelDescription(file, "VidEoMT", parameters=parameters, megabytes=megabytes, problem=str(error))
+    space = label_space_of(architecture.classes)
     order = "VIPSeg's, in VSPW's order" if is_of_vipseg(file, architecture.classes) else ""
     return ModelDescription(
         file,
         f"{architecture}, {architecture.queries} queries",
-        order or label_space_of(architecture.classes).name,
+        order or space.name,
         architecture.classes,
         parameters,
         megabytes,
+        UNKNOWN_LICENCE,
+        label_space=space,
     )
 
 
 def describe_folder(folder: Path) -> ModelDescription:
     """Describe a folder in transformers' format."""
-    from .hub_models import known_model_types
+    from .hub_models import folder_label_space, known_model_types
 
     try:
         location = local_model(folder)
@@ -124,11 +141,14 @@ def describe_folder(folder: Path) -> ModelDescription:
     config = _config_of(folder)
     if config.get("format") == FOLDER_FORMAT:
         megabytes = round(location.num_bytes / 1e6, 1)
-        return _describe_native(location, _count_parameters(location), megabytes, _stated_licence(folder))
+        licence = _stated_licence(folder, UNKNOWN_LICENCE)
+        return _describe_native(location, _count_parameters(location), megabytes, licence)
     model_type = str(config.get("model_type", ""))
     names = tuple(str(name) for name in config.get("id2label", {}).values())
     class_set = palette_of(names)[0] if names else ""
-    problem = ""
+    parameters = _count_parameters(location)
+    problem = "" if parameters is not None else f"{folder}: its safetensors are cut short or damaged. Fetch them again"
+    space: LabelSpace | None = None
     if model_type not in known_model_types():
         problem = f"a {model_type or 'nameless'} model does no semantic segmentation in transformers"
     else:
@@ -136,6 +156,7 @@ def describe_folder(folder: Path) -> ModelDescription:
             Preprocessing.from_folder(folder, model_type)
             if model_type == "videomt":
                 refuse_instances(len(names), str(folder))
+            space = folder_label_space(location)
         except WeightsError as error:
             problem = str(error)
     return ModelDescription(
@@ -143,10 +164,11 @@ def describe_folder(folder: Path) -> ModelDescription:
         model_type,
         class_set or ", ".join(names[:3]) + ", ..." * (len(names) > 3),
         len(names) or None,
-        _count_parameters(location),
+        parameters,
         round(location.num_bytes / 1e6, 1),
-        _stated_licence(folder),
+        _stated_licence(folder, "" if problem else UNKNOWN_LICENCE),
         problem,
+        space,
     )
 
 
@@ -160,7 +182,17 @@ def _describe_native(
         return ModelDescription(location.path, parameters=parameters, megabytes=megabytes, problem=str(error))
     architecture, space = loaded.architecture, loaded.label_space
     family = f"{architecture.family} MiT-{architecture.size.name.upper()}"
-    return ModelDescription(location.path, family, space.name, space.num_classes, parameters, megabytes, licence)
+    return ModelDescription(
+        location.path,
+        family,
+        space.name,
+        space.num_classes,
+        parameters,
+        megabytes,
+        licence,
+        label_space=space,
+        contexts=contexts_of(architecture.family),
+    )
 
 
 def _config_of(folder: Path) -> dict[str, Any]:
@@ -186,14 +218,14 @@ def _count_parameters(location: ModelLocation) -> int | None:
     return count
 
 
-def _stated_licence(folder: Path) -> str:
-    """Return the licence that the model card in a folder names."""
+def _stated_licence(folder: Path, unknown: str) -> str:
+    """Return the licence that the model card in a folder names, else `unknown`."""
     try:
         card = (folder / "README.md").read_text(encoding="utf-8", errors="replace")
     except OSError:
-        return UNKNOWN_LICENCE
+        return unknown
     stated = re.search(r"^licen[sc]e:\s*(\S[^\n]*)$", card, re.MULTILINE | re.IGNORECASE)
-    return stated[1].strip() if stated else UNKNOWN_LICENCE
+    return stated[1].strip() if stated else unknown
 
 
 def _stranger(weights: Mapping[str, Tensor], file: Path) -> str:

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from ..errors import RunError, SettingsError
+from ..hub import TRAINING_STATE
 from .metrics_log import MetricsLog
 from .segmenter_checkpoint import read_facts, read_state, read_tensors, write_state, write_tensors
 from .segmenter_model import LossMean, TrainableSegmenter, loss_of
@@ -24,7 +25,7 @@ from .segmenter_samples import SampleSet, ViewMaker
 from .segmenter_schedule import parameter_groups, rate_factor, warmup_steps
 from .segmenter_views import View, ViewRecipe
 
-STATE_FILE = "training-state.safetensors"
+STATE_FILE = TRAINING_STATE
 BEST_FILE = "training-best.safetensors"
 LOG_EVERY = 50  # ours: steps whose mean loss is one number
 VOID_VIEWS = 200  # ours: so many views without any label are no accident

@@ -7,15 +7,17 @@ import pytest
 import torch
 
 from named_weights import fill_by_name
+from sam2vss import hub
 from sam2vss.errors import SettingsError, WeightsError
 from sam2vss.hub import ModelLocation
-from sam2vss.segmenters import find_segmenter, load_segmenter
+from sam2vss.segmenters import check_segmenter, find_segmenter, load_segmenter
 from sam2vss.segmenters.class_names import vspw
 from sam2vss.segmenters.kinds import describe_model
 from sam2vss.segmenters.vss import frames as vss_frames
 from sam2vss.segmenters.vss.architecture import build, default_architecture
 from sam2vss.segmenters.vss.checkpoint import load_model, save_model
 from sam2vss.segmenters.vss.segmenter import VssSegmenter
+from sam2vss.training.segmenter import STATE_FILE
 from sam2vss.types import LabelSpace
 
 
@@ -105,6 +107,57 @@ def test_a_context_is_chosen_behind_the_name(tmp_path):
         find_segmenter(f"{path}@fast")
 
 
+def test_a_model_here_is_checked_without_being_run_and_tells_its_classes(tmp_path, monkeypatch):
+    path = save_checkpoint(tmp_path / "net.pth", make(), CLASSES=("sky", "road", "car", "tree"))
+    monkeypatch.setattr(VssSegmenter, "__init__", lambda *args, **options: pytest.fail("a segmenter was made"))
+    assert check_segmenter(str(path)).names == check_segmenter(f"{path}@frame").names == ("sky", "road", "car", "tree")
+    assert check_segmenter("segformer-nano").num_classes == 10
+    with pytest.raises(SettingsError, match="only TV3S carries a state"):
+        check_segmenter(f"{path}@stream")
+    with pytest.raises(SettingsError, match=r"only native models .* leave out @frame"):
+        check_segmenter(f"{find_segmenter('segformer-nano').path}@frame")
+
+
+def test_a_hub_is_not_asked_by_a_check(tmp_path, monkeypatch):
+    monkeypatch.setattr(hub, "_download", lambda *args: pytest.fail("the hub was asked"))
+    monkeypatch.setattr(hub, "cached_model", lambda *args: None)
+    assert check_segmenter("segformer-b2") is None
+    assert check_segmenter("org/name") is None
+    cached = find_segmenter("segformer-nano")
+    monkeypatch.setattr(hub, "cached_model", lambda *args: cached)
+    assert check_segmenter("org/name").num_classes == 10
+
+
+@pytest.mark.parametrize(
+    ("make_it", "message"),
+    [
+        (lambda path: None, "there is no file .*net.pth"),
+        (lambda path: path.write_bytes(save_checkpoint(path, make()).read_bytes()[:4096]), "is cut short or damaged"),
+        (lambda path: path.mkdir(), "config.json is missing"),
+        (lambda path: (path.mkdir(), (path / STATE_FILE).touch()), "its training is not finished"),
+    ],
+)
+def test_what_cannot_be_loaded_does_not_pass_a_check(tmp_path, make_it, message):
+    make_it(tmp_path / "net.pth")
+    with pytest.raises(WeightsError, match=message):
+        check_segmenter(str(tmp_path / "net.pth"))
+
+
+@pytest.mark.parametrize("look", [check_segmenter, find_segmenter, load_segmenter])
+def test_the_name_of_a_network_says_that_its_weights_are_a_file(look):
+    with pytest.raises(WeightsError, match=r"cffm-b1 names a network, not its weights, .*VSS-CFFM. .*FILE\.pth"):
+        look("cffm-b1")
+
+
+def test_a_segformer_sees_single_frames_and_takes_no_clip(tmp_path):
+    path = save_checkpoint(tmp_path / "net.pth", make("SegFormer"))
+    assert load_segmenter(str(path)).context == load_segmenter(f"{path}@frame").context == "frame"
+    with pytest.raises(SettingsError, match=r"a SegFormer sees each frame by itself; leave out @clip"):
+        load_segmenter(f"{path}@clip")
+    with pytest.raises(SettingsError, match=r"only TV3S carries a state .* leave out @stream"):
+        load_segmenter(f"{path}@stream")
+
+
 def test_other_models_have_no_context(tmp_path):
     from tiny_segmenters import save_tiny
 
@@ -119,6 +172,7 @@ def test_a_checkpoint_and_a_saved_folder_are_described(tmp_path):
     assert (found.family, found.num_classes, found.class_set) == ("CFFM MiT-B0", 4, "4 classes of the model")
     assert not found.problem
     assert found.parameters > 4_500_000
+    assert (found.class_names, found.contexts) == (("sky", "road", "car", "tree"), ("clip", "frame"))
     save_model(tmp_path / "run", make(), default_architecture("CFFM", "b0", 4), LabelSpace.numbered(4, name="mine"))
     found = describe_model(tmp_path / "run")
     assert (found.family, found.num_classes, found.class_set, found.problem) == ("CFFM MiT-B0", 4, "mine", "")

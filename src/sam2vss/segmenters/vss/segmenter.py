@@ -20,7 +20,7 @@ from ...types import BaseLabels, LabelSpace
 from ..scores import argmax_at_size, check_finite, check_frames
 from .cffm_plus import CffmPlusHead, make_prototypes, prototype_frames
 from .checkpoint import load_model
-from .contexts import Context
+from .contexts import Context, check_context, contexts_of
 from .frames import NUM_EARLIER, clip_indices, network_input, network_size
 from .mit import Stages
 from .segformer import VssModel
@@ -93,11 +93,11 @@ class VssSegmenter:
         device: str = "cpu",
         dtype: str = "float32",
         *,
-        context: Context = "clip",
+        context: Context | None = None,
         want_probabilities: bool = False,
         batch_size: int | None = None,
     ) -> "VssSegmenter":
-        """Load a published checkpoint, or a folder that our training wrote.
+        """Load a published checkpoint, or a folder that our training wrote; without `context` it has its own default.
 
         Raises:
             WeightsError: If it cannot be read or is no network of this family.
@@ -106,6 +106,9 @@ class VssSegmenter:
         device = choose_device(device)
         precision = choose_dtype(dtype, device)
         loaded = load_model(location)
+        has = contexts_of(loaded.architecture.family)
+        context = context or has[0]
+        check_context(context, has, location.id)
         if loaded.architecture.family == "CFFM++" and context == "clip":
             _log.warning(
                 "%s is a CFFM++: without a survey of each whole clip, which only Python calls give (`survey`), its "
@@ -166,6 +169,8 @@ class VssSegmenter:
     @torch.inference_mode()
     def predict(self, frames: np.ndarray) -> BaseLabels:
         """Label consecutive frames, uint8 RGB (L, H, W, 3), going on where the last call ended.
+
+        Call `reset` before the first frame of a clip, or its labels depend on the clip before.
 
         Returns:
             Labels (L, H, W) and, if wanted, float16 probabilities (L, C, h, w) on a grid of a quarter of the network's
