@@ -59,7 +59,7 @@ WRITERS: dict[str, tuple[str, Write]] = {
     "VIPSeg": ("panoptic codes", as_vipseg),
     "codes without panomasks": ("panoptic codes", as_codes),
     "class ids": ("class ids", lambda root: write_ids(root / "v", {"f": raw(LABELS)}, "L")),
-    "class ids in 16 bits": ("panoptic codes", lambda root: write_ids(root / "v", {"f": raw(LABELS)}, "I;16")),
+    "class ids in 16 bits": ("class ids", lambda root: write_ids(root / "v", {"f": raw(LABELS)}, "I;16")),
 }
 
 
@@ -148,11 +148,29 @@ def test_codes_want_a_label_set_of_theirs(tmp_path: Path):
 
 
 def test_class_ids_of_16_bits_with_void_255_are_not_taken_for_instances(tmp_path: Path):
-    # class 2 of VIPSeg is stuff, so 255 would be its instance 55
     path = write_ids(tmp_path / "v", {"f": np.array([[1, 255]])}, "I;16") / "f.png"
-    with pytest.raises(LabelError, match=r"holds instance 55 of the stuff class 'ceiling', .* save them as 8-bit PNG"):
+    with pytest.raises(LabelError, match=r"holds the ids \[255\] that are not in the label set vipseg"):
         open_label_maps(tmp_path, find_label_space("vipseg")).read(path)
     assert open_label_maps(tmp_path, find_label_space("vspw")).read(path).tolist() == [[0, VOID]]  # where 255 is void
+    # class 61, "person", is a thing, so these are codes; class 2 of VIPSeg is stuff, so 255 would be its instance 55
+    write_ids(tmp_path / "v", {"f": np.array([[1, 255, 6100]])}, "I;16")
+    with pytest.raises(LabelError, match=r"holds instance 55 of the stuff class 'ceiling', .* save them as 8-bit PNG"):
+        open_label_maps(tmp_path, find_label_space("vipseg")).read(path)
+
+
+@pytest.mark.parametrize("name", ["vspw", "vipseg"])
+@pytest.mark.parametrize("modes", ["I;16 I;16", "I;16 L", "L I;16"])
+def test_class_ids_of_16_bits_from_zero_are_refused_or_moved_as_those_of_8_bits(tmp_path: Path, name: str, modes: str):
+    for video, mode in zip("vw", modes.split(), strict=True):
+        path = write_ids(tmp_path / video, {"f": np.array([[0, 1, 2, 123]])}, mode) / "f.png"
+    with pytest.raises(LabelError, match=r"hold id 0 .* and never 124: .* Pass --id-offset 1"):
+        open_label_maps(tmp_path, find_label_space(name))
+    assert open_label_maps(tmp_path, find_label_space(name), 1).read(path).tolist() == [[0, 1, 2, 123]]
+
+
+def test_an_offset_of_none_leaves_class_ids_of_16_bits_as_they_are(tmp_path: Path):
+    path = write_ids(tmp_path / "v", {"f": np.array([[0, 1, 2]])}, "I;16") / "f.png"
+    assert open_label_maps(tmp_path, find_label_space("vspw"), 0).read(path).tolist() == [[VOID, 0, 1]]
 
 
 # --- defects ---------------------------------------------------------------------------------------------------------
