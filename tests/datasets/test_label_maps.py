@@ -108,12 +108,46 @@ def test_a_folder_brings_its_classes_along_or_not(tmp_path: Path):
 def test_named_categories_are_matched_by_name(tmp_path: Path):
     with_our_writer(tmp_path)
     swapped = LabelSpace(("dog", "road", "cat", "bird"), np.zeros((4, 3), np.uint8))
-    with pytest.raises(LabelError, match=r"names 3 categories, and label set in use has 4 classes, not all of them"):
+    with pytest.raises(
+        LabelError, match=r"names 3 categories, .* has 4 classes: 1 of these .* \(bird\)\. Pass"
+    ):
         open_label_maps(tmp_path, swapped)
     swapped = LabelSpace(("dog", "road", "cat"), np.zeros((3, 3), np.uint8))
     found = open_label_maps(tmp_path, swapped).read(tmp_path / "pan_pred/v/f.png")
     assert found.tolist() == [[1, 2, 2, VOID], [1, 0, 2, VOID]]
     assert open_label_maps(tmp_path, SPACE, 0).read(tmp_path / "pan_pred/v/f.png").tolist() == LABELS.tolist()
+
+
+def rename_categories(root: Path, *names: str) -> None:
+    content = json.loads((root / "pred.json").read_text())
+    for category, name in zip(content["categories"], names, strict=True):
+        category["name"] = name
+    (root / "pred.json").write_text(json.dumps(content))
+
+
+def test_names_are_matched_in_whatever_case(tmp_path: Path):
+    with_our_writer(tmp_path)
+    rename_categories(tmp_path, " Wet road", "CAT", "dog")
+    swapped = LabelSpace(("dog", "wet_Road", "cat"), np.zeros((3, 3), np.uint8))
+    found = open_label_maps(tmp_path, swapped).read(tmp_path / "pan_pred/v/f.png")
+    assert found.tolist() == [[1, 2, 2, VOID], [1, 0, 2, VOID]]
+
+
+@pytest.mark.parametrize("names", [("dog", "cat", "street"), ("street", "cat", "dog"), ("x", "x", "x")])
+def test_a_json_with_a_name_of_its_own_is_not_matched_by_position(tmp_path: Path, names: tuple[str, ...]):
+    with_our_writer(tmp_path)
+    rename_categories(tmp_path, *names)
+    with pytest.raises(LabelError, match=r'label set pets has 3 classes: .* \(road.*take "categories" out of the JSON'):
+        open_label_maps(tmp_path, SPACE)
+    own = find_own_label_space(tmp_path)  # without a label set its own names count, whatever they are
+    assert own is not None
+    assert open_label_maps(tmp_path, own).read(tmp_path / "pan_pred/v/f.png").tolist() == LABELS.tolist()
+
+
+def test_label_sets_that_call_two_classes_alike_cannot_be_matched_by_name(tmp_path: Path):
+    with_our_writer(tmp_path)
+    with pytest.raises(LabelError, match="two of these are alike"):
+        open_label_maps(tmp_path, replace(SPACE, names=("road", "cat", "cat")))
 
 
 def test_categories_that_count_from_one_are_named_and_read_with_an_offset(tmp_path: Path):
