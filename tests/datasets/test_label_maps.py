@@ -108,14 +108,19 @@ def test_a_folder_brings_its_classes_along_or_not(tmp_path: Path):
 def test_named_categories_are_matched_by_name(tmp_path: Path):
     with_our_writer(tmp_path)
     swapped = LabelSpace(("dog", "road", "cat", "bird"), np.zeros((4, 3), np.uint8))
-    with pytest.raises(
-        LabelError, match=r"names 3 categories, .* has 4 classes: 1 of these .* \(bird\)\. Pass"
-    ):
+    with pytest.raises(LabelError, match=r"names 3 categories, .* has 4 classes: 1 of these .* \(bird\)\. Pass"):
         open_label_maps(tmp_path, swapped)
     swapped = LabelSpace(("dog", "road", "cat"), np.zeros((3, 3), np.uint8))
     found = open_label_maps(tmp_path, swapped).read(tmp_path / "pan_pred/v/f.png")
     assert found.tolist() == [[1, 2, 2, VOID], [1, 0, 2, VOID]]
     assert open_label_maps(tmp_path, SPACE, 0).read(tmp_path / "pan_pred/v/f.png").tolist() == LABELS.tolist()
+
+
+@pytest.mark.parametrize("name", ["DVIS", "DEVA's detections"])
+def test_a_label_set_without_kinds_will_do_for_classes(tmp_path: Path, name: str):
+    WRITERS[name][1](tmp_path)
+    maps = open_label_maps(tmp_path, LabelSpace.numbered(3))
+    assert maps.read(maps.form.folder / "v" / "f.png").tolist() == LABELS.tolist()
 
 
 def rename_categories(root: Path, *names: str) -> None:
