@@ -235,6 +235,20 @@ def test_names_that_lead_elsewhere_are_refused(tmp_path: Path, name: str):
             open_label_maps(tmp_path, SPACE)
 
 
+def test_names_that_no_file_can_have_are_refused(tmp_path: Path):
+    write_dvis(tmp_path, {"v": {"f": LABELS}})
+    content = json.loads((tmp_path / "pred.json").read_text())
+    content["annotations"][0]["video_id"] = "ä" * 128  # 256 bytes
+    (tmp_path / "pred.json").write_text(json.dumps(content))
+    with pytest.raises(LabelError, match=r"the video 'ä{40}\.\.\.' has a name of 128 characters, .* more than 255"):
+        open_label_maps(tmp_path, SPACE)
+    content["annotations"][0]["video_id"] = "ä" * 127 + "/" * 5000
+    (tmp_path / "pred.json").write_text(json.dumps(content))
+    with pytest.raises(LabelError, match="must stay in its folder") as info:
+        open_label_maps(tmp_path, SPACE)
+    assert len(str(info.value)) < 500
+
+
 def test_a_list_cut_short_and_a_picture_cut_short_are_named(tmp_path: Path):
     write_dvis(tmp_path, {"v": {"f": LABELS}})
     picture, listing = tmp_path / "pan_pred/v/f.png", tmp_path / "pred.json"
