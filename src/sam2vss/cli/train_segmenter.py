@@ -276,6 +276,7 @@ def _print_plan(job: "SegmenterJob") -> None:
 
     recipe, network = job.recipe, job.trainable.network
     parameters = sum(parameter.numel() for parameter in network.parameters())
+    job.check()
     seconds = job.training().time_step()
     shown = f"{recipe.batch} of {job.trainable.num_frames} frame{'s' * (job.trainable.num_frames > 1)}"
     rows = [
