@@ -117,12 +117,21 @@ def test_a_safetensors_file_is_called_by_its_name(tmp_path: Path):
         read_torch_file(tmp_path / "a.pth")
 
 
-@pytest.mark.parametrize("protocol", [2, 4])
+@pytest.mark.parametrize("protocol", [0, 1, 2, 4])
 def test_the_pickle_of_mmsegmentations_test_script_leads_to_the_folder_beside_it(protocol: int, tmp_path: Path):
     paths = [f".efficient_test/tmpab{number}.npy" for number in range(5000)]  # longer than what is looked at
     (tmp_path / "res.pkl").write_bytes(pickle.dumps(paths, protocol=protocol))
 
     with pytest.raises(WeightsError, match=r"holds only paths of temporary files.* folder result_submission"):
+        read_torch_file(tmp_path / "res.pkl")
+
+
+@pytest.mark.parametrize("protocol", [0, 1])
+@pytest.mark.parametrize("data", [["weights.pth"], [], [np.ones(1), "a.npy"]])
+def test_other_pickles_of_the_first_protocols_are_not_taken_for_it(protocol: int, data: object, tmp_path: Path):
+    (tmp_path / "res.pkl").write_bytes(pickle.dumps(data, protocol=protocol))
+
+    with pytest.raises(WeightsError, match="is no PyTorch checkpoint: it begins with"):
         read_torch_file(tmp_path / "res.pkl")
 
 

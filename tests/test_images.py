@@ -16,6 +16,7 @@ from sam2vss.images import (
     encode_label_map,
     frame_digest,
     image_size,
+    may_be_cut_short,
     read_image,
     read_label_map,
     write_label_map,
@@ -36,6 +37,26 @@ def save_image(path, image, **options):
 
 
 # ------------------------------------------------------------------------------------------------------------ pictures
+
+
+@pytest.mark.parametrize("suffix", [".png", ".jpg"])
+def test_a_picture_without_its_end_may_be_cut_short(tmp_path, suffix):
+    path = save_image(tmp_path / f"a{suffix}", Image.fromarray(np.arange(900, dtype=np.uint8).reshape(30, 30)))
+    assert not may_be_cut_short(path)
+    whole = path.read_bytes()
+    path.write_bytes(whole + bytes(30))  # what some cameras leave behind
+    assert not may_be_cut_short(path)
+    path.write_bytes(whole[:-20])
+    assert may_be_cut_short(path)
+    path.write_bytes(whole + bytes(100))
+    assert may_be_cut_short(path)  # whoever decodes it sees that it is not
+    assert read_image(path).shape == (30, 30, 3)
+
+
+def test_other_files_are_not_said_to_be_cut_short(tmp_path):
+    assert not may_be_cut_short(save_image(tmp_path / "a.bmp", Image.new("L", (3, 3))))
+    with pytest.raises(MediaError, match=r"b\.png cannot be read: No such file"):
+        may_be_cut_short(tmp_path / "b.png")
 
 
 def test_sixteen_bit_grey_is_scaled_and_not_clipped(tmp_path):

@@ -29,6 +29,7 @@ LEGACY_START = (
     b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."  # the pickled magic number of torch.save before the zip format
 )
 LOOK_BYTES = 1 << 16  # of a strange file, for saying what it is
+_PICKLED_LISTS = (b"\x80", b"(l", b"]q")  # how pickles begin: from protocol 2 on, lists of 0 and of 1
 # What a pickle of damaged bytes can raise; its own kind of error is answered apart.
 DAMAGE = (OSError, RuntimeError, EOFError, LookupError, ValueError, TypeError, AttributeError, ArithmeticError)
 
@@ -196,12 +197,12 @@ def _what_it_is(start: bytes) -> str:
         return f"is a web page, perhaps of a download that asked for something first; {expected}"
     if start[8:10] == b'{"':
         return "is a safetensors file; pass the folder with it and its config.json"
+    if start.startswith(_PICKLED_LISTS) and _holds_only_paths(start):
+        return (
+            "holds only paths of temporary files, which mmsegmentation's test script deletes when it ends; pass the "
+            "folder result_submission that it wrote beside it as --labels"
+        )
     if start.startswith(b"\x80"):
-        if _holds_only_paths(start):
-            return (
-                "holds only paths of temporary files, which mmsegmentation's test script deletes when it ends; pass "
-                "the folder result_submission that it wrote beside it as --labels"
-            )
         return f"is a bare pickle, which can run code when opened and was not opened; {expected}"
     return f"is no PyTorch checkpoint: it begins with {start[:16]!r}, {expected}"
 

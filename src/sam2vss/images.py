@@ -19,6 +19,8 @@ from .types import LabelSpace
 
 _ORIENTATION = 0x0112  # EXIF tag
 _SIXTEEN_BIT = ("I;16", "I;16L", "I;16B", "I;16N")
+_ENDS = {b"\x89PNG\r\n\x1a\n": b"IEND", b"\xff\xd8": b"\xff\xd9"}  # last words of PNG and JPEG, by their first
+_END_BYTES = 64  # some writers leave a few bytes behind them
 _LABEL_MODES = ("P", "L", "1", "I", *_SIXTEEN_BIT)
 
 
@@ -42,6 +44,23 @@ def image_size(path: Path) -> tuple[int, int]:
         width, height = image.size
         swaps_sides = _is_turned(image) and image.getexif().get(_ORIENTATION, 1) >= 5
         return (width, height) if swaps_sides else (height, width)
+
+
+def may_be_cut_short(path: Path) -> bool:
+    """Tell whether a PNG or JPEG does not end as they do, by its last bytes: a reason to decode it, no proof.
+
+    Raises:
+        MediaError: If the file cannot be read.
+    """
+    try:
+        with path.open("rb") as file:
+            head = file.read(8)
+            file.seek(max(0, path.stat().st_size - _END_BYTES))
+            end = file.read()
+    except OSError as error:
+        raise MediaError(f"{path} cannot be read: {error.strerror}") from error
+    marker = next((marker for start, marker in _ENDS.items() if head.startswith(start)), b"")
+    return marker not in end
 
 
 def read_label_map(path: Path, label_space: LabelSpace, size: tuple[int, int] | None = None) -> np.ndarray:

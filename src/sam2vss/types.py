@@ -5,6 +5,7 @@ stays inside the engine and the models.
 """
 
 import json
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
@@ -74,9 +75,12 @@ class LabelSpace:
             )
         clashes = set(self.raw_ids) & set(self.raw_void)
         if len(set(self.raw_ids)) != num_classes or clashes:
-            raise LabelError(f"raw ids must be distinct and differ from void, found {self.raw_ids} and {self.raw_void}")
-        if min(self.raw_ids + self.raw_void) < 0 or max(self.raw_ids + self.raw_void) > WIDE_IGNORE_INDEX:
-            raise LabelError(f"raw ids must lie in 0..{WIDE_IGNORE_INDEX}, found {self.raw_ids} and {self.raw_void}")
+            twice = [raw_id for raw_id, count in Counter(self.raw_ids).items() if count > 1]
+            found = f"{twice[:10]} more than once" if twice else f"{sorted(clashes)[:10]} among both"
+            raise LabelError(f"raw ids must be distinct and differ from void, found {found}")
+        outside = [raw_id for raw_id in self.raw_ids + self.raw_void if not 0 <= raw_id <= WIDE_IGNORE_INDEX]
+        if outside:
+            raise LabelError(f"raw ids must lie in 0..{WIDE_IGNORE_INDEX}, found {outside[:10]}")
 
     @property
     def num_classes(self) -> int:

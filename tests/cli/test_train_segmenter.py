@@ -109,6 +109,9 @@ def test_video_models_need_clips(command, toy_root, street, tmp_path):
     ("more", "message"),
     [
         (("--steps", 0), "--steps is 0, expected at least 1"),
+        (("--crop", 31), "--crop is 31, expected at least 32"),
+        (("--largest", "inf"), "views are 0.5 to inf times the size"),
+        (("--seed", 2**70), "--seed is 1180591620717411303424, expected 0 to 9223372036854775807"),
         (("--lr", 0), "--lr is 0.0, expected a positive number"),
         (("--lr", "nan"), "--lr is nan"),
         (("--warmup", -1), "--warmup is -1, expected 0 or more"),
@@ -117,6 +120,8 @@ def test_video_models_need_clips(command, toy_root, street, tmp_path):
         (("--val-every", 2), "there are no clips for it: pass --val-data"),
         (("--scale", "big"), "--scale is 'big', expected two sides such as 853x480, or \"model\""),
         (("--scale", "0x5"), "--scale is '0x5'"),
+        (("--scale", "99999999x1"), "pixels become 1 x 1 with --smallest 0.5"),
+        (("--smallest", "1e-9", "--largest", "1e-9", "--dry-run"), "pixels become 1 x 1 with --smallest 1e-09"),
         (("--resume", "--overwrite"), "pass one of them"),
         (("--model", "cffm-b7"), "there is no native model cffm-b7"),
         (("--model", "mrcfa-b0"), "leave --scale out"),

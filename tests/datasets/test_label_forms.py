@@ -44,11 +44,30 @@ def test_other_json_beside_pictures_is_no_list_of_segments(tmp_path: Path):
 
 
 def test_wide_ids_are_codes_only_where_the_label_set_can_be_one_of_codes(tmp_path: Path):
-    write_ids(tmp_path / "v", {"f": np.array([[1, 2]])}, "I;16")
+    write_ids(tmp_path / "v", {"f": np.array([[1, 200]])}, "I;16")  # instance 0 of class 2, a thing
     assert find_label_form(tmp_path, SPACE).name == "panoptic codes"
     for other in (LabelSpace.numbered(3), LabelSpace.numbered(400), replace(SPACE, kinds=("", "", ""))):
         assert find_label_form(tmp_path, other).name == "class ids"
     assert find_label_form(tmp_path).name == "class ids"
+
+
+@pytest.mark.parametrize("number", [3, 100, 199, 400, 65535])
+def test_wide_ids_without_an_instance_of_a_thing_are_class_ids(tmp_path: Path, number: int):
+    # 100..199 would be instances of class 1, stuff, and there is no class 4: codes hold neither
+    write_ids(tmp_path / "v", {"f": np.array([[1, number]])}, "I;16")
+    assert find_label_form(tmp_path, SPACE).name == "class ids"
+
+
+def test_one_instance_in_a_later_video_makes_codes_of_them_all(tmp_path: Path):
+    for video in "abc":
+        write_ids(tmp_path / video, {"f": np.array([[1, 299 if video == "c" else 2]])}, "I;16")
+    (tmp_path / "b" / "f.png").write_bytes(b"")  # reported by those who read it
+    assert find_label_form(tmp_path, SPACE).name == "panoptic codes"
+
+
+def test_ids_that_the_label_set_takes_for_void_are_no_instances(tmp_path: Path):
+    write_ids(tmp_path / "v", {"f": np.array([[1, 255]])}, "I;16")
+    assert find_label_form(tmp_path, replace(SPACE, raw_void=(0, 255))).name == "class ids"
 
 
 @pytest.mark.parametrize("name", ["result_submission", "inference"])

@@ -59,7 +59,7 @@ WRITERS: dict[str, tuple[str, Write]] = {
     "VIPSeg": ("panoptic codes", as_vipseg),
     "codes without panomasks": ("panoptic codes", as_codes),
     "class ids": ("class ids", lambda root: write_ids(root / "v", {"f": raw(LABELS)}, "L")),
-    "class ids in 16 bits": ("panoptic codes", lambda root: write_ids(root / "v", {"f": raw(LABELS)}, "I;16")),
+    "class ids in 16 bits": ("class ids", lambda root: write_ids(root / "v", {"f": raw(LABELS)}, "I;16")),
 }
 
 
@@ -108,12 +108,51 @@ def test_a_folder_brings_its_classes_along_or_not(tmp_path: Path):
 def test_named_categories_are_matched_by_name(tmp_path: Path):
     with_our_writer(tmp_path)
     swapped = LabelSpace(("dog", "road", "cat", "bird"), np.zeros((4, 3), np.uint8))
-    with pytest.raises(LabelError, match=r"names 3 categories, and label set in use has 4 classes, not all of them"):
+    with pytest.raises(LabelError, match=r"names 3 categories, .* has 4 classes: 1 of these .* \(bird\)\. Pass"):
         open_label_maps(tmp_path, swapped)
     swapped = LabelSpace(("dog", "road", "cat"), np.zeros((3, 3), np.uint8))
     found = open_label_maps(tmp_path, swapped).read(tmp_path / "pan_pred/v/f.png")
     assert found.tolist() == [[1, 2, 2, VOID], [1, 0, 2, VOID]]
     assert open_label_maps(tmp_path, SPACE, 0).read(tmp_path / "pan_pred/v/f.png").tolist() == LABELS.tolist()
+
+
+@pytest.mark.parametrize("name", ["DVIS", "DEVA's detections"])
+def test_a_label_set_without_kinds_will_do_for_classes(tmp_path: Path, name: str):
+    WRITERS[name][1](tmp_path)
+    maps = open_label_maps(tmp_path, LabelSpace.numbered(3))
+    assert maps.read(maps.form.folder / "v" / "f.png").tolist() == LABELS.tolist()
+
+
+def rename_categories(root: Path, *names: str) -> None:
+    content = json.loads((root / "pred.json").read_text())
+    for category, name in zip(content["categories"], names, strict=True):
+        category["name"] = name
+    (root / "pred.json").write_text(json.dumps(content))
+
+
+def test_names_are_matched_in_whatever_case(tmp_path: Path):
+    with_our_writer(tmp_path)
+    rename_categories(tmp_path, " Wet road", "CAT", "dog")
+    swapped = LabelSpace(("dog", "wet_Road", "cat"), np.zeros((3, 3), np.uint8))
+    found = open_label_maps(tmp_path, swapped).read(tmp_path / "pan_pred/v/f.png")
+    assert found.tolist() == [[1, 2, 2, VOID], [1, 0, 2, VOID]]
+
+
+@pytest.mark.parametrize("names", [("dog", "cat", "street"), ("street", "cat", "dog"), ("x", "x", "x")])
+def test_a_json_with_a_name_of_its_own_is_not_matched_by_position(tmp_path: Path, names: tuple[str, ...]):
+    with_our_writer(tmp_path)
+    rename_categories(tmp_path, *names)
+    with pytest.raises(LabelError, match=r'label set pets has 3 classes: .* \(road.*take "categories" out of the JSON'):
+        open_label_maps(tmp_path, SPACE)
+    own = find_own_label_space(tmp_path)  # without a label set its own names count, whatever they are
+    assert own is not None
+    assert open_label_maps(tmp_path, own).read(tmp_path / "pan_pred/v/f.png").tolist() == LABELS.tolist()
+
+
+def test_label_sets_that_call_two_classes_alike_cannot_be_matched_by_name(tmp_path: Path):
+    with_our_writer(tmp_path)
+    with pytest.raises(LabelError, match="two of these are alike"):
+        open_label_maps(tmp_path, replace(SPACE, names=("road", "cat", "cat")))
 
 
 def test_categories_that_count_from_one_are_named_and_read_with_an_offset(tmp_path: Path):
@@ -148,11 +187,29 @@ def test_codes_want_a_label_set_of_theirs(tmp_path: Path):
 
 
 def test_class_ids_of_16_bits_with_void_255_are_not_taken_for_instances(tmp_path: Path):
-    # class 2 of VIPSeg is stuff, so 255 would be its instance 55
     path = write_ids(tmp_path / "v", {"f": np.array([[1, 255]])}, "I;16") / "f.png"
-    with pytest.raises(LabelError, match=r"holds instance 55 of the stuff class 'ceiling', .* save them as 8-bit PNG"):
+    with pytest.raises(LabelError, match=r"holds the ids \[255\] that are not in the label set vipseg"):
         open_label_maps(tmp_path, find_label_space("vipseg")).read(path)
     assert open_label_maps(tmp_path, find_label_space("vspw")).read(path).tolist() == [[0, VOID]]  # where 255 is void
+    # class 61, "person", is a thing, so these are codes; class 2 of VIPSeg is stuff, so 255 would be its instance 55
+    write_ids(tmp_path / "v", {"f": np.array([[1, 255, 6100]])}, "I;16")
+    with pytest.raises(LabelError, match=r"holds instance 55 of the stuff class 'ceiling', .* save them as 8-bit PNG"):
+        open_label_maps(tmp_path, find_label_space("vipseg")).read(path)
+
+
+@pytest.mark.parametrize("name", ["vspw", "vipseg"])
+@pytest.mark.parametrize("modes", ["I;16 I;16", "I;16 L", "L I;16"])
+def test_class_ids_of_16_bits_from_zero_are_refused_or_moved_as_those_of_8_bits(tmp_path: Path, name: str, modes: str):
+    for video, mode in zip("vw", modes.split(), strict=True):
+        path = write_ids(tmp_path / video, {"f": np.array([[0, 1, 2, 123]])}, mode) / "f.png"
+    with pytest.raises(LabelError, match=r"hold id 0 .* and never 124: .* Pass --id-offset 1"):
+        open_label_maps(tmp_path, find_label_space(name))
+    assert open_label_maps(tmp_path, find_label_space(name), 1).read(path).tolist() == [[0, 1, 2, 123]]
+
+
+def test_an_offset_of_none_leaves_class_ids_of_16_bits_as_they_are(tmp_path: Path):
+    path = write_ids(tmp_path / "v", {"f": np.array([[0, 1, 2]])}, "I;16") / "f.png"
+    assert open_label_maps(tmp_path, find_label_space("vspw"), 0).read(path).tolist() == [[VOID, 0, 1]]
 
 
 # --- defects ---------------------------------------------------------------------------------------------------------
@@ -176,6 +233,20 @@ def test_names_that_lead_elsewhere_are_refused(tmp_path: Path, name: str):
         (tmp_path / "pred.json").write_text(json.dumps({"annotations": [{**content["annotations"][0], **change}]}))
         with pytest.raises(LabelError, match=r"pred\.json: the (video|frame) .* must stay in its folder"):
             open_label_maps(tmp_path, SPACE)
+
+
+def test_names_that_no_file_can_have_are_refused(tmp_path: Path):
+    write_dvis(tmp_path, {"v": {"f": LABELS}})
+    content = json.loads((tmp_path / "pred.json").read_text())
+    content["annotations"][0]["video_id"] = "ä" * 128  # 256 bytes
+    (tmp_path / "pred.json").write_text(json.dumps(content))
+    with pytest.raises(LabelError, match=r"the video 'ä{40}\.\.\.' has a name of 128 characters, .* more than 255"):
+        open_label_maps(tmp_path, SPACE)
+    content["annotations"][0]["video_id"] = "ä" * 127 + "/" * 5000
+    (tmp_path / "pred.json").write_text(json.dumps(content))
+    with pytest.raises(LabelError, match="must stay in its folder") as info:
+        open_label_maps(tmp_path, SPACE)
+    assert len(str(info.value)) < 500
 
 
 def test_a_list_cut_short_and_a_picture_cut_short_are_named(tmp_path: Path):

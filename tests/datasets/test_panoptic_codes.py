@@ -124,6 +124,13 @@ def test_crowds_of_predictions_are_segments_like_any_other():
     assert found.instance.tolist() == [[9]]
 
 
+def test_classes_are_read_without_knowing_what_is_a_thing():
+    found = decode_segments(np.array([[1, 2]]), listed((1, 0, 0), (2, 1, 1)), LabelSpace.numbered(2), has_crowds=False)
+    assert found.semantic.tolist() == [[0, 1]]
+    with pytest.raises(LabelError, match="does not say of 2 classes whether they are things"):
+        decode_segments(np.array([[1, 2]]), listed((1, 0, 0), (2, 1, 1)), LabelSpace.numbered(2))
+
+
 def test_a_frame_without_segments_is_void():
     none = FrameSegments(np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0, bool))
     assert decode_segments(np.zeros((1, 2), np.uint32), none, SPACE).semantic.tolist() == [[255, 255]]

@@ -6,8 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sam2vss.datasets.predictions import PredictionForm, find_shift, resize_nearest
-from sam2vss.errors import SettingsError
+from sam2vss.datasets.predictions import PredictionForm, find_shift, match_classes, resize_nearest, respelled
+from sam2vss.errors import LabelError, SettingsError
+from sam2vss.types import LabelSpace
 
 
 @given(st.tuples(*[st.integers(1, 9)] * 4), st.integers(0, 99))
@@ -61,3 +62,27 @@ def test_no_shift_is_seen_in_nothing():
 def test_forms_that_make_no_sense_are_refused(options: dict[str, object], message: str):
     with pytest.raises(SettingsError, match=message):
         PredictionForm(**options)  # type: ignore[arg-type]
+
+
+def called(*names: str) -> LabelSpace:
+    return LabelSpace(names, np.zeros((len(names), 3), np.uint8))
+
+
+def test_names_are_respelled_where_it_is_clear_which_is_meant():
+    truth = called("wall", "Mobile_phone", "road", "sky")
+    stored = called(" Wall", "mobile phone", "street", "sky")
+    assert respelled(stored, truth).names == ("wall", "Mobile_phone", "street", "sky")
+    assert respelled(called("Wall", "wall", "WALL"), truth).names == ("Wall", "wall", "WALL")
+    assert respelled(called("ROAD", "Road"), truth).names == ("ROAD", "Road")
+    assert respelled(called("WALL"), called("wall", "Wall")).names == ("WALL",)
+    assert respelled(truth, truth) is truth
+
+
+def test_classes_are_matched_by_position_only_where_no_name_says_otherwise():
+    truth = called("road", "cat", "dog")
+    assert match_classes(truth, called("dog", "road", "cat")).tolist() == [2, 0, 1]
+    assert match_classes(truth, called("street", "cat", "dog")).tolist() == [0, 1, 2]
+    assert match_classes(truth, called("x", "y", "z")).tolist() == [0, 1, 2]
+    with pytest.raises(LabelError, match=r"another order .* \(2 of 3 names, first 'dog'\), .* \('street' is unknown"):
+        match_classes(truth, called("dog", "road", "street"))
+    assert match_classes(truth, called("cat", "cat", "cat")).tolist() == [0, 1, 2]  # says nothing

@@ -3,11 +3,13 @@
 import json
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 import toy
-from sam2vss.errors import LabelError, RunError
+from sam2vss.errors import LabelError, MediaError, RunError, SettingsError
 from sam2vss.training.segmenter import STATE_FILE
 from sam2vss.training.segmenter_folder import SegmenterJob, check_place, make_segmenter
 from sam2vss.training.segmenter_samples import SampleSet
@@ -97,6 +99,29 @@ def test_without_validation_the_last_weights_are_kept(data, tmp_path):
 def test_validation_of_other_classes_is_refused(data, tmp_path):
     with pytest.raises(LabelError, match="validation needs the same classes"):
         replace(job(data, tmp_path), trainable=ToyTrainable(label_space=toy.LabelSpace.numbered(3)))
+
+
+def test_broken_files_and_absurd_views_are_refused_before_anything_is_written(tmp_path):
+    data = toy_data(tmp_path / "data", {"a": 3})
+    tiny = replace(job(data, tmp_path / "out", validation=None), recipe=replace(RECIPE, smallest=1e-9, largest=1e-9))
+    with pytest.raises(SettingsError, match=r"frames of 36 x 24 pixels become 1 x 1 with --smallest 1e-09"):
+        make_segmenter(tiny)
+    mask = tmp_path / "data" / "data" / "a" / "mask" / "0002.png"
+    mask.write_bytes(mask.read_bytes()[:50])
+    with pytest.raises(MediaError, match=r"cannot be trained on: .*0002\.png"):
+        make_segmenter(job(data, tmp_path / "out", validation=None))
+    assert not (tmp_path / "out").exists()
+
+
+def test_validation_clips_of_void_alone_are_refused_before_the_start(data, tmp_path):
+    void = toy_data(tmp_path / "void", {"a": 3})
+    masks = sorted((tmp_path / "void" / "data" / "a" / "mask").glob("*.png"))
+    for mask in masks:
+        Image.fromarray(np.full((24, 36), 255, np.uint8)).save(mask)
+    with pytest.raises(SettingsError, match=r"the label maps of toy are void all over, so nothing can be scored"):
+        job(data, tmp_path / "out", validation=void)
+    Image.fromarray(np.array([[255] * 36] * 23 + [[0] * 36], np.uint8)).save(masks[-1])
+    job(data, tmp_path / "out", validation=void)
 
 
 def test_a_place_that_is_free(tmp_path):

@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 import toy
-from sam2vss.errors import SettingsError, ShapeError
+from sam2vss.errors import MediaError, SettingsError, ShapeError
 from sam2vss.segmenters.preprocessing import Preprocessing
 from sam2vss.training.segmenter_input import NetworkInput
 from sam2vss.training.segmenter_samples import SampleSet, ViewMaker
@@ -100,6 +100,87 @@ def test_a_label_map_of_another_size_is_refused(data, tmp_path):
     Image.fromarray(np.zeros((5, 7), np.uint8)).save(tmp_path / "data" / "data" / "a" / "mask" / "0001.png")
     with pytest.raises(ShapeError, match=r"0001.png is \(5, 7\) \(height, width\), its frame is \(24, 36\)"):
         SampleSet(data, 1).read(1, FORWARDS)
+
+
+# --- before the start ------------------------------------------------------------------------------------------------
+
+
+def cut(path, size: int) -> None:
+    path.write_bytes(path.read_bytes()[:size])
+
+
+def pictures(tmp_path, number: int):
+    return next((tmp_path / "data" / "data" / "a" / "origin").glob(f"{number:04d}.*"))
+
+
+def test_sizes_of_all_frames_are_counted(data):
+    assert SampleSet(data, 1).check_files() == {(24, 36): 17}
+    assert SampleSet(data, 4).check_files() == {(24, 36): 12}  # clip b is too short for a sample
+
+
+@pytest.mark.parametrize("size", [0, 40, 100])
+@pytest.mark.parametrize("what", ["picture", "label map"])
+def test_a_file_cut_short_is_found_before_the_start(data, tmp_path, what, size):
+    mask = tmp_path / "data" / "data" / "a" / "mask" / "0003.png"
+    file = mask if what == "label map" else pictures(tmp_path, 3)
+    cut(file, size)
+    with pytest.raises(MediaError, match=rf"trained on: .*{file.name} (cannot be read|is an empty|is not a picture)"):
+        SampleSet(data, 1).check_files()
+
+
+def test_a_jpeg_cut_short_is_found_before_the_start(data, tmp_path):
+    picture = pictures(tmp_path, 3)
+    image = Image.open(picture).convert("RGB")
+    picture.unlink()
+    image.save(picture.with_suffix(".jpg"))
+    samples = SampleSet(toy_data(tmp_path / "data"), 1)
+    assert samples.check_files() == {(24, 36): 17}
+    cut(picture.with_suffix(".jpg"), 700)
+    with pytest.raises(MediaError, match=r"cannot be trained on: .*0003\.jpg cannot be read, it may be cut short"):
+        samples.check_files()
+
+
+def test_label_maps_of_other_sizes_are_counted_before_the_start(data, tmp_path):
+    for number in (2, 5):
+        mask = tmp_path / "data" / "data" / "a" / "mask" / f"{number:04d}.png"
+        Image.fromarray(np.zeros((5, 7), np.uint8)).save(mask)
+    message = r"0002\.png is \(5, 7\) .*, its frame is \(24, 36\): .*\(2 such problems in 17 frames\)"
+    with pytest.raises(MediaError, match=message):
+        SampleSet(data, 1).check_files()
+
+
+def test_frames_of_a_clip_that_differ_in_size_are_found_before_the_start(data, tmp_path):
+    for file in (pictures(tmp_path, 6), tmp_path / "data" / "data" / "a" / "mask" / "0006.png"):
+        Image.open(file).resize((18, 12)).save(file)
+    assert SampleSet(data, 1).check_files() == {(24, 36): 16, (12, 18): 1}  # each frame is a sample of its own
+    with pytest.raises(MediaError, match=r"the frames of clip a differ in size, \((24|12), .*\): scale them$"):
+        SampleSet(data, 4).check_files()
+
+
+def test_files_that_no_sample_needs_are_not_looked_at(data, tmp_path):
+    (tmp_path / "data" / "data" / "a" / "mask" / "0002.png").unlink()
+    cut(pictures(tmp_path, 2), 40)
+    samples = SampleSet(toy_data(tmp_path / "data"), 1)
+    assert samples.check_files() == {(24, 36): 16}
+    with pytest.raises(MediaError, match=r"0002\.\w+ is not a picture"):
+        SampleSet(toy_data(tmp_path / "data"), 4).check_files()
+
+
+def test_views_must_show_something_and_fit_into_memory():
+    network_input = NetworkInput(Preprocessing({"shortest_edge": 48, "longest_edge": 64}))
+    sizes = [(24, 36), (36, 24)]
+    network_input.check_views(sizes, (0.2, 100.0))  # 43 x 64 is made 8.5 x 12.8 to 4267 x 6400
+    message = r"frames of 36 x 24 pixels become 6 x 4 with --smallest 0\.1, .*: mend --smallest or --scale"
+    with pytest.raises(SettingsError, match=message):
+        network_input.check_views(sizes, (0.1, 2.0))
+    with pytest.raises(SettingsError, match=r"with --largest 1000\.0, expected .* at most 268435456 pixels in all"):
+        network_input.check_views(sizes, (0.5, 1000.0))
+    line = NetworkInput(Preprocessing({"shortest_edge": 1, "longest_edge": 99999999}))
+    with pytest.raises(SettingsError, match=r"become \d x 1 with --smallest"):
+        line.check_views(sizes, (0.5, 2.0))
+
+
+# --- steps -----------------------------------------------------------------------------------------------------------
 
 
 def test_a_pass_shows_every_sample_once(data):

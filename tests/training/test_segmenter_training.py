@@ -2,18 +2,19 @@
 
 import json
 import math
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
+from safetensors.torch import save_file
 
 import toy
 from sam2vss.errors import RunError, SettingsError
 from sam2vss.segmenters.vss.segformer import WeightedLogits
 from sam2vss.training.metrics_log import MetricsLog
-from sam2vss.training.segmenter import BEST_FILE, STATE_FILE, SegmenterTraining, TrainingPlace
+from sam2vss.training.segmenter import BEST_FILE, STATE_FILE, SegmenterTraining, TrainingPlace, TrainingProgress
 from sam2vss.training.segmenter_checkpoint import read_facts, read_tensors
 from sam2vss.training.segmenter_model import loss_of
 from sam2vss.training.segmenter_samples import SampleSet
@@ -169,6 +170,32 @@ def test_a_damaged_checkpoint_is_named(data, tmp_path):
         make(data, tmp_path).resume()
 
 
+GOOD = asdict(TrainingProgress(step=4, seen=[1, 2, 3, 4]))
+
+
+@pytest.mark.parametrize(
+    ("facts", "message"),
+    [
+        ([], "holds a list instead of facts about its training: start anew with --overwrite"),
+        ({}, "does not say what was asked for: start anew"),
+        ({"asked": 3}, "does not say what was asked for"),
+        ({"asked": ASKED}, "does not say how far its training is: start anew"),
+        ({"asked": ASKED, "progress": []}, "does not say how far"),
+        ({"asked": ASKED, "progress": {"x": 1}}, "does not say how far"),
+        ({"asked": {**ASKED, "more": 1}, "progress": {"x": 1}}, "does not say how far"),
+        ({"asked": ASKED, "progress": {**GOOD, "seen": [1, 2]}}, "does not say how far"),
+        ({"asked": ASKED, "progress": {**GOOD, "step": "4"}}, "does not say how far"),
+        ({"asked": ASKED, "progress": {**GOOD, "best_miou": None}}, "does not say how far"),
+        ({"asked": ASKED, "progress": {**GOOD, "scaler": 1}}, "does not say how far"),
+        ({"asked": ASKED, "progress": GOOD}, "is of another network"),  # the facts are right, but there is one tensor
+    ],
+)
+def test_a_checkpoint_without_its_facts_is_named(data, tmp_path, facts, message):
+    save_file({"a": torch.zeros(1)}, tmp_path / STATE_FILE, {"training": json.dumps(facts)})
+    with pytest.raises(RunError, match=message):
+        make(data, tmp_path).resume()
+
+
 def test_a_checkpoint_of_another_network_is_named(data, tmp_path):
     run(make(data, tmp_path))
     training = make(data, tmp_path)
@@ -295,6 +322,10 @@ def test_void_views_are_said(tmp_path, monkeypatch):
         ({"batch": 0}, "--batch is 0"),
         ({"crop": -1}, "--crop is -1"),
         ({"smallest": 3.0}, "views are 3.0 to 2.0 times the size"),
+        ({"largest": math.inf}, "views are 0.5 to inf times the size"),
+        ({"largest": math.nan}, "views are 0.5 to nan times the size"),
+        ({"seed": 2**63}, "--seed is 9223372036854775808, expected 0 to 9223372036854775807"),
+        ({"seed": -1}, "--seed is -1"),
     ],
 )
 def test_a_recipe_that_makes_no_sense_is_refused(change, message):

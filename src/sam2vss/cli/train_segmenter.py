@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     from ..training.segmenter_folder import SegmenterJob
 
 
+MIN_CROP = 32  # their deepest features have 1/32 of the sides; below 29 a kernel of SegFormer's does not fit in
+
+
 @dataclass(frozen=True, kw_only=True)
 class SegmenterOptions:
     """What is trained on which data, and where it goes.
@@ -165,7 +168,7 @@ def segmenter(
         dtype=chosen,
         seed=int(_not_negative("--seed", seed)),
     )
-    _check(options)
+    _check(options, crop)
     goes_on = check_place(options.out, options.resume, options.overwrite)
     job = _job(options, recipe, device)
     for line in _notes(job, options, warmup):
@@ -188,7 +191,11 @@ def segmenter(
     return EXIT_DONE
 
 
-def _check(options: SegmenterOptions) -> None:
+def _check(options: SegmenterOptions, crop: int) -> None:
+    if crop < MIN_CROP:
+        raise SettingsError(
+            f"--crop is {crop}, expected at least {MIN_CROP}: the networks look at 1/{MIN_CROP} of a view's sides"
+        )
     if options.workers < 0:
         raise SettingsError(f"--workers is {options.workers}, expected 0 or more")
     for name, value in (("--save-every", options.save_every), ("--val-every", options.val_every)):
@@ -269,6 +276,7 @@ def _print_plan(job: "SegmenterJob") -> None:
 
     recipe, network = job.recipe, job.trainable.network
     parameters = sum(parameter.numel() for parameter in network.parameters())
+    job.check()
     seconds = job.training().time_step()
     shown = f"{recipe.batch} of {job.trainable.num_frames} frame{'s' * (job.trainable.num_frames > 1)}"
     rows = [

@@ -121,14 +121,19 @@ def _is_built_in(label_space: LabelSpace) -> bool:
     return any((label_space.raw_ids, label_space.names) == (space.raw_ids, space.names) for space in built_in)
 
 
-def _look_at(folder: Path) -> _Seen:
-    """Count the ids in a sample of maps; what cannot be read is reported by those who need it."""
-    seen = _Seen(np.zeros(WIDE_IGNORE_INDEX + 1, np.int64), {})
+def sample_of(folder: Path) -> list[Path]:
+    """Return up to `SAMPLE` label maps, evenly spread over a folder; none where the layout is unknown."""
     paths: list[Path] = []
     with suppress(LabelError, OSError):
         paths = list(chain.from_iterable(frames.values() for frames in find_label_folders(folder).values()))
-    for number in np.unique(np.linspace(0, len(paths) - 1, min(SAMPLE, len(paths))).astype(int)).tolist():
-        path = paths[number]
+    numbers = np.unique(np.linspace(0, len(paths) - 1, min(SAMPLE, len(paths))).astype(int)).tolist()
+    return [paths[number] for number in numbers]
+
+
+def _look_at(folder: Path) -> _Seen:
+    """Count the ids in a sample of maps; what cannot be read is reported by those who need it."""
+    seen = _Seen(np.zeros(WIDE_IGNORE_INDEX + 1, np.int64), {})
+    for path in sample_of(folder):
         with suppress(LabelError):
             counts = np.bincount(read_ids(path).reshape(-1), minlength=WIDE_IGNORE_INDEX + 1)
             for raw_id in np.flatnonzero(counts).tolist():

@@ -1,4 +1,7 @@
-"""What a folder of label maps holds: class ids, or panoptic maps in one of three forms. Nothing is decoded here."""
+"""What a folder of label maps holds: class ids, or panoptic maps in one of three forms.
+
+Names of files tell; pictures are looked into only where 16-bit numbers may be class ids or panoptic codes.
+"""
 
 from collections.abc import Mapping
 from contextlib import suppress
@@ -6,12 +9,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal
 
+import numpy as np
 from PIL import Image
 
 from ..errors import LabelError
-from ..types import IGNORE_INDEX, LabelSpace
+from ..types import IGNORE_INDEX, WIDE_IGNORE_INDEX, LabelSpace
 from .deva import has_segment_list
-from .folders import find_label_folders, read_colors, subfolders
+from .folders import find_label_folders, read_colors, read_ids, subfolders
+from .id_checks import sample_of
+from .panoptic_codes import INSTANCES_PER_CLASS
 from .panoptic_folders import PREDICTION_FILE, PREDICTION_FOLDER, TRUTH_PATTERN
 from .vipseg import CODE_FOLDER, SEGMENT_FOLDER, find_vipseg
 
@@ -55,7 +61,8 @@ def find_label_form(folder: Path, label_space: LabelSpace | None = None) -> Labe
     2. `pred.json`, in the folder or beside it where it is called `pan_pred`;
     3. VIPSeg: `panomasks` in panoptic codes, else one `panoptic_gt_*.json` beside `panomasksRGB`;
     4. a JSON list of the name of a picture beside it: DEVA's lists of segments;
-    5. 16-bit grey pictures under a label set with ids 1..255 that knows things from stuff: panoptic codes;
+    5. 16-bit grey pictures, some of which hold the number of an instance of a thing, under a label set with ids 1..255
+       that knows things from stuff: panoptic codes;
     6. grey and palette pictures: class ids.
 
     Where the folder holds nothing but a `result_submission` or `inference`, what lies in there counts.
@@ -85,7 +92,7 @@ def find_label_form(folder: Path, label_space: LabelSpace | None = None) -> Labe
     if any(has_segment_list(path) for path in pictures):
         return LabelForm("segment lists", folder)
     mode = _mode(pictures[0]) if pictures else ""
-    if mode in _WIDE_MODES and label_space is not None and has_codes(label_space):
+    if mode in _WIDE_MODES and label_space is not None and _shows_instances(folder, label_space):
         return LabelForm("panoptic codes", folder)
     if mode in ("RGB", "RGBA") and not _is_grey(pictures[0]):
         raise LabelError(
@@ -141,6 +148,25 @@ def _is_grey(path: Path) -> bool:
     """Tell whether all channels of a colour picture are equal, as some writers store class ids."""
     colors = read_colors(path)
     return bool((colors[..., :1] == colors).all())
+
+
+def _shows_instances(folder: Path, label_space: LabelSpace) -> bool:
+    """Tell whether one of a sample of maps holds a number that is no id, but the code of an instance of a thing.
+
+    Codes of stuff are its ids, so numbers of 16 bits alone do not tell codes from class ids.
+    """
+    if not has_codes(label_space):
+        return False
+    is_instance = np.zeros(WIDE_IGNORE_INDEX + 1, bool)
+    for raw_id, kind in zip(label_space.raw_ids, label_space.kinds, strict=True):
+        if kind == "thing":
+            is_instance[raw_id * INSTANCES_PER_CLASS : (raw_id + 1) * INSTANCES_PER_CLASS] = True
+    is_instance[[*range(max(label_space.raw_ids) + 1), *label_space.raw_void]] = False
+    for path in sample_of(folder):
+        with suppress(LabelError):
+            if is_instance[read_ids(path)].any():
+                return True
+    return False
 
 
 def has_codes(label_space: LabelSpace) -> bool:

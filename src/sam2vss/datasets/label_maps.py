@@ -20,7 +20,7 @@ from .label_sets import find_label_space, shift_ids
 from .panoptic_codes import decode_vipseg, find_things
 from .panoptic_folders import PanopticFolders, open_panoptic, positions
 from .panoptic_json import read_panoptic_json
-from .predictions import is_matched_by_name, match_classes
+from .predictions import is_matched_by_name, listed, match_classes, respelled
 from .truth import look_up
 from .vipseg import CODE_FOLDER
 
@@ -88,7 +88,7 @@ def open_label_maps(folder: Path, label_space: LabelSpace, id_offset: int | None
     Args:
         folder: One of the forms of `find_label_form`.
         label_space: Classes of the labels. Categories of a panoptic JSON are its classes by position, 0..C-1, unless
-            the JSON names them; panoptic codes and class ids hold its raw ids.
+            the JSON names them, in whatever case; panoptic codes and class ids hold its raw ids.
         id_offset: Added to every stored class id or category before it is looked up among the raw ids; None: categories
             are positions, and class ids that seem to start at another number than the label set's are refused.
 
@@ -116,17 +116,29 @@ def _open_listed(form: LabelForm, listing: Path, label_space: LabelSpace, catego
     own = panoptic.label_space
     if own is categories:
         _check_categories(listing, panoptic, label_space, categories)
-    elif own.num_classes != label_space.num_classes and not is_matched_by_name(label_space, own):
-        raise LabelError(
-            f"{listing} names {own.num_classes} categories, and label set {label_space.name or 'in use'} has "
-            f"{label_space.num_classes} classes, not all of them among those: pass the label set of the predictions"
-        )
+    else:
+        own = respelled(own, label_space)
+        _check_names(listing, own, label_space)
     table = np.full(own.ignore_index + 1, label_space.ignore_index, label_space.dtype)
     table[: own.num_classes] = match_classes(label_space, own)
     pictures = next(
         (path.parent.parent for frames in panoptic.frames.values() for path in frames.values()), form.folder
     )
     return LabelMaps(replace(form, folder=pictures), label_space, own, _Segments(panoptic, listing), table)
+
+
+def _check_names(listing: Path, own: LabelSpace, label_space: LabelSpace) -> None:
+    """Refuse a JSON that does not name all classes: they may stand in any order, so positions are no way out."""
+    if own.names == label_space.names or is_matched_by_name(label_space, own):
+        return
+    known = set(own.names)
+    absent = [name for name in label_space.names if name not in known]
+    reason = f"{len(absent)} of these are not among those ({listed(absent)})" if absent else "two of these are alike"
+    raise LabelError(
+        f"{listing} names {own.num_classes} categories, and label set {label_space.name or 'in use'} has "
+        f"{label_space.num_classes} classes: {reason}. Pass the label set of the predictions; where the categories are "
+        'those classes in their order under other names, take "categories" out of the JSON'
+    )
 
 
 def _check_codes(form: LabelForm, label_space: LabelSpace, offset: int) -> None:

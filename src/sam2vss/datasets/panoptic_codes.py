@@ -149,7 +149,7 @@ def decode_segments(
 
     Raises:
         LabelError: If the picture holds segments that are not listed, a listed one has no pixel, a category is not in
-            the label set, or stuff is a crowd.
+            the label set, stuff is a crowd, or there are crowds and the label set does not say what is a thing.
     """
     flat = ids.reshape(-1)
     starts = np.concatenate([np.zeros(1, np.int64), np.flatnonzero(flat[1:] != flat[:-1]) + 1])
@@ -170,12 +170,8 @@ def decode_segments(
         )
     train_ids = _train_ids(segments, label_space, what)
     is_crowd = segments.is_crowd if has_crowds else np.zeros(len(segments.ids), bool)
-    stuff = np.flatnonzero(is_crowd & ~_thing_table(label_space)[train_ids])
-    if stuff.size:
-        raise LabelError(
-            f"{what}: segment {int(segments.ids[stuff[0]])} is a crowd of the stuff class "
-            f"{label_space.names[int(train_ids[stuff[0]])]!r}; only things have crowds"
-        )
+    if is_crowd.any():  # the only reason to ask what is a thing: classes alone can do without
+        _check_crowds(segments, train_ids, is_crowd, label_space, what)
     numbers = np.where(is_crowd, 0, segments.ids)
     lengths = np.diff(starts, append=len(flat))
     semantic = np.append(train_ids, label_space.ignore_index).astype(label_space.dtype)
@@ -184,6 +180,17 @@ def decode_segments(
         np.repeat(semantic[index], lengths).reshape(ids.shape),
         np.repeat(np.append(numbers, 0).astype(np.int32)[index], lengths).reshape(ids.shape),
     )
+
+
+def _check_crowds(
+    segments: FrameSegments, train_ids: np.ndarray, is_crowd: np.ndarray, label_space: LabelSpace, what: str
+) -> None:
+    stuff = np.flatnonzero(is_crowd & ~_thing_table(label_space)[train_ids])
+    if stuff.size:
+        raise LabelError(
+            f"{what}: segment {int(segments.ids[stuff[0]])} is a crowd of the stuff class "
+            f"{label_space.names[int(train_ids[stuff[0]])]!r}; only things have crowds"
+        )
 
 
 def encode_segments(frame: PanopticMap, label_space: LabelSpace) -> tuple[np.ndarray, FrameSegments]:

@@ -19,6 +19,7 @@ from ..errors import LabelError
 from ..types import WIDE_IGNORE_INDEX, LabelSpace, voc_palette
 from .panoptic_codes import MAX_SEGMENT_ID, FrameSegments
 
+MAX_NAME_BYTES = 255  # of one part of a path, on the usual file systems
 FORM = (
     '{"annotations": [{"video_id": ..., "annotations": [{"file_name": ..., "segments_info": [{"id": ..., '
     '"category_id": ...}]}]}]} (VIPSeg, DVIS, DVIS++, CAVIS)'
@@ -126,7 +127,12 @@ def check_name(name: Any, what: str) -> str:
     text = str(name)
     is_text = isinstance(name, str | int) and not isinstance(name, bool)
     if not is_text or text in ("", ".", "..") or any(char in text for char in "/\\\0") or PurePath(text).drive:
-        raise LabelError(f"{what} {text!r} is no plain name: it must stay in its folder (no slashes, no ..)")
+        raise LabelError(f"{what} {text[:100]!r} is no plain name: it must stay in its folder (no slashes, no ..)")
+    if len(text.encode("utf-8", "surrogatepass")) > MAX_NAME_BYTES:
+        raise LabelError(
+            f"{what} {text[:40] + '...'!r} has a name of {len(text)} characters, and no file has more than "
+            f"{MAX_NAME_BYTES}: write the file again"
+        )
     return text
 
 

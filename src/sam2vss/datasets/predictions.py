@@ -3,8 +3,9 @@
 A form that was not named is an error or a warning that says which option names it.
 """
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal, get_args
@@ -79,8 +80,8 @@ class PredictionReader:
 
     Args:
         label_space: The truth's label set.
-        stored: The predictions' own. Classes are matched by name where it knows all names of the truth's, else by
-            position.
+        stored: The predictions' own. Classes are matched by name where it knows all names of the truth's, in whatever
+            case, else by position.
         form: How they are stored.
         maps: Reads them where they are panoptic; its classes are `stored`.
 
@@ -94,6 +95,7 @@ class PredictionReader:
     def __init__(
         self, label_space: LabelSpace, stored: LabelSpace, form: PredictionForm, maps: "LabelMaps | None" = None
     ) -> None:
+        stored = respelled(stored, label_space)
         self._form = form
         self._maps = maps
         self._stored = stored
@@ -277,17 +279,35 @@ def size_text(size: tuple[int, int]) -> str:
     return f"{size[1]} x {size[0]} pixels"
 
 
+def respelled(stored: LabelSpace, label_space: LabelSpace) -> LabelSpace:
+    """Return `stored` with the spelling of `label_space` for names that differ in case, blanks and underscores alone.
+
+    Names that would then be there twice stay as they are.
+    """
+    known, own = set(label_space.names), set(stored.names)
+    same = Counter(map(_plain, stored.names))
+    theirs = Counter(map(_plain, label_space.names))
+    spelling = {
+        _plain(name): name
+        for name in label_space.names
+        if name not in own and theirs[_plain(name)] == 1 and same[_plain(name)] == 1
+    }
+    names = tuple(name if name in known else spelling.get(_plain(name), name) for name in stored.names)
+    return stored if names == stored.names else replace(stored, names=names)
+
+
 def match_classes(label_space: LabelSpace, stored: LabelSpace) -> np.ndarray:
     """Return the train id in `label_space` of every class of `stored`, or the ignore index.
 
     Classes are matched by name where `stored` knows all names of `label_space`, else by position.
 
     Raises:
-        LabelError: If neither is possible.
+        LabelError: If neither is possible, or a name stands at another position than it would be matched with.
     """
     if is_matched_by_name(label_space, stored):
         train_ids = {name: i for i, name in enumerate(label_space.names)}
         return np.array([train_ids.get(name, label_space.ignore_index) for name in stored.names])
+    names = set(label_space.names)
     if stored.num_classes != label_space.num_classes:
         absent = [name for name in label_space.names if name not in stored.names]
         raise LabelError(
@@ -295,7 +315,19 @@ def match_classes(label_space: LabelSpace, stored: LabelSpace) -> np.ndarray:
             f"{len(absent)} of its names are not among theirs ({listed(absent)}); convert them, or take a "
             "model that was trained on these classes"
         )
+    moved = [name for name, true in zip(stored.names, label_space.names, strict=True) if name in names and name != true]
+    if moved and len(set(stored.names)) == stored.num_classes:
+        stranger = next(name for name in stored.names if name not in names)
+        raise LabelError(
+            f"the classes of the predictions stand in another order than the truth's ({len(moved)} of "
+            f"{stored.num_classes} names, first {moved[0]!r}), and are not all called alike ({stranger!r} is unknown "
+            "there): give both label sets the same names"
+        )
     return np.arange(label_space.num_classes)
+
+
+def _plain(name: str) -> str:
+    return name.strip().lower().replace(" ", "_")
 
 
 def _color_codes(colors: np.ndarray) -> np.ndarray:

@@ -27,6 +27,7 @@ from .segmenter_views import View, ViewRecipe
 
 STATE_FILE = TRAINING_STATE
 BEST_FILE = "training-best.safetensors"
+SEEDS = 2**63  # torch takes whole numbers below
 LOG_EVERY = 50  # ours: steps whose mean loss is one number
 VOID_VIEWS = 200  # ours: so many views without any label are no accident
 
@@ -71,8 +72,10 @@ class SegmenterRecipe:
         for name in ("steps", "batch", "crop"):
             if getattr(self, name) < 1:
                 raise SettingsError(f"--{name} is {getattr(self, name)}, expected at least 1")
-        if not 0 < self.smallest <= self.largest:
+        if not 0 < self.smallest <= self.largest < math.inf:
             raise SettingsError(f"views are {self.smallest} to {self.largest} times the size: give two rising factors")
+        if not 0 <= self.seed < SEEDS:
+            raise SettingsError(f"--seed is {self.seed}, expected 0 to {SEEDS - 1}")
 
     @property
     def warmup_steps(self) -> int:
@@ -108,6 +111,18 @@ class TrainingProgress:
     losses: float = 0.0
     logged: int = 0
     scaler: dict[str, Any] = field(default_factory=dict)
+
+    def is_valid(self, num_classes: int) -> bool:
+        """Tell whether all values are of their kinds, as those of a damaged file may not be."""
+        counts = (self.step, self.void_views, self.best_step, self.logged)
+        scores = (self.best_miou, self.last_miou, self.losses)
+        return (
+            isinstance(self.seen, list)
+            and len(self.seen) == num_classes
+            and all(isinstance(count, int) and count >= 0 for count in (*counts, *self.seen))
+            and all(isinstance(score, int | float) for score in scores)
+            and isinstance(self.scaler, dict)
+        )
 
 
 @dataclass(frozen=True)
@@ -174,15 +189,20 @@ class SegmenterTraining:
         """
         path = self.place.out / STATE_FILE
         facts = read_facts(path)
-        asked = self.place.asked
-        differing = [key for key in asked if asked[key] != facts["asked"].get(key)]
+        asked, then = self.place.asked, facts.get("asked")
+        if not isinstance(then, dict):
+            raise RunError(f"{path} does not say what was asked for: start anew with --overwrite")
+        differing = [key for key in asked if asked[key] != then.get(key)]
         if differing:
             raise RunError(
                 f"{path} was begun with other settings ({', '.join(differing)}): ask for the same, start anew with "
                 "--overwrite, or choose another --out"
             )
+        progress = _progress_of(facts, len(self.progress.seen))
+        if progress is None:
+            raise RunError(f"{path} does not say how far its training is: start anew with --overwrite")
         read_state(path, self.trainable.network, self._optimiser)
-        self.progress = TrainingProgress(**facts["progress"])
+        self.progress = progress
         if self.progress.scaler:
             self._scaler.load_state_dict(self.progress.scaler)
 
@@ -304,6 +324,15 @@ class SegmenterTraining:
         self.progress.scaler = self._scaler.state_dict()
         facts = {"asked": self.place.asked, "progress": asdict(self.progress)}
         write_state(self.place.out / STATE_FILE, self.trainable.network, self._optimiser, facts)
+
+
+def _progress_of(facts: dict[str, Any], num_classes: int) -> TrainingProgress | None:
+    """Return what a checkpoint says of its progress, None where it is something else."""
+    try:
+        progress = TrainingProgress(**facts["progress"])
+    except (KeyError, TypeError):
+        return None
+    return progress if progress.is_valid(num_classes) else None
 
 
 @contextmanager

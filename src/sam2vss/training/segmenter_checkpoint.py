@@ -104,6 +104,10 @@ def _read(path: Path, with_tensors: bool) -> tuple[dict[str, Any], dict[str, Ten
         raise RunError(
             f"{path} cannot be read ({type(error).__name__}: {error}): start anew with --overwrite"
         ) from error
+    if not isinstance(facts, dict):
+        raise RunError(
+            f"{path} holds a {type(facts).__name__} instead of facts about its training: start anew with --overwrite"
+        )
     if facts.get("format_version", FORMAT_VERSION) != FORMAT_VERSION:
         raise RunError(f"{path} is of format {facts['format_version']!r}, expected {FORMAT_VERSION}")
     return facts, tensors

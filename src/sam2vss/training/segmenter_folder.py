@@ -66,6 +66,15 @@ class SegmenterJob:
         if self.validation is not None:
             check_validation(self.validation, self.trainable.label_space)
 
+    def check(self) -> None:
+        """Look at all files that training needs, without decoding them, and at the sizes of views.
+
+        Raises:
+            MediaError: If files cannot be read or do not fit together.
+            SettingsError: If views would be too small to show anything, or too large.
+        """
+        self.trainable.network_input.check_views(self.samples.check_files(), self.recipe.views.scales)
+
     def training(self, on_step: Callable[[int], None] = lambda step: None) -> SegmenterTraining:
         """Return the training, at its beginning."""
         place = TrainingPlace(self.out, self.asked(), self.device, self.workers, self.save_every, on_step)
@@ -140,6 +149,8 @@ def make_segmenter(
         MediaError: If something cannot be read or written.
     """
     out = job.out
+    if not goes_on:  # else they are the files of then, by their fingerprint
+        job.check()
     take_lock(out / LOCK_FILE)
     try:
         training = job.training(on_step)

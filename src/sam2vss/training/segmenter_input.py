@@ -4,6 +4,7 @@ Inference resizes a whole frame in one way; training draws a factor around that 
 frame as crop both give the network the same numbers.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 import cv2
@@ -11,7 +12,11 @@ import numpy as np
 import torch
 from torch.nn import functional
 
+from ..errors import SettingsError
 from ..segmenters.preprocessing import Preprocessing
+
+MIN_SIDE_PX = 8  # ours: of a whole frame in a view; less shows nothing
+MAX_PIXELS = 2**28  # ours: of a resized frame, 0.8 GB
 
 
 @dataclass(frozen=True)
@@ -37,6 +42,27 @@ class NetworkInput:
             return max(1, round(height * factor)), max(1, round(width * factor))
         scaled = {name: max(1, round(value * factor)) for name, value in named.items()}
         return replace(self.preprocessing, size=scaled, divisor=1, multiple=1).resized((height, width))
+
+    def check_views(self, sizes: Iterable[tuple[int, int]], scales: tuple[float, float]) -> None:
+        """Refuse factors that leave next to nothing of frames, or blow them up beyond all use.
+
+        Args:
+            sizes: (height, width) of frames.
+            scales: Smallest and largest factor of their size at inference.
+
+        Raises:
+            SettingsError: If a view would have a side below 8 pixels, or frames would be resized to more than 2^28
+                pixels.
+        """
+        for size in sizes:
+            for factor, option in zip(scales, ("--smallest", "--largest"), strict=True):
+                height, width = self.size(size, factor)
+                if min(height, width) < MIN_SIDE_PX or height * width > MAX_PIXELS:
+                    raise SettingsError(
+                        f"frames of {size[1]} x {size[0]} pixels become {width} x {height} with {option} {factor}, "
+                        f"expected sides of at least {MIN_SIDE_PX} and at most {MAX_PIXELS} pixels in all: mend "
+                        f"{option} or --scale"
+                    )
 
     def resize(self, frame: np.ndarray, size: tuple[int, int]) -> np.ndarray:
         """Resize a picture, uint8 RGB (H, W, 3), to (height, width)."""

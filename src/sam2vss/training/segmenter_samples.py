@@ -6,15 +6,17 @@ number of the step, so a training goes on after a kill as if nothing had happene
 """
 
 import hashlib
-from collections.abc import Generator
+from collections import Counter
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
+from pathlib import Path
 
 import numpy as np
 
 from ..dataset_clips import DatasetClips
-from ..errors import SettingsError, ShapeError
-from ..images import read_image
+from ..errors import LabelError, MediaError, SettingsError, ShapeError
+from ..images import image_size, may_be_cut_short, read_image
 from .segmenter_input import NetworkInput
 from .segmenter_views import View, ViewRecipe, draw_view
 
@@ -110,17 +112,73 @@ class SampleSet:
         sample = self._samples[number]
         is_after = rng.random() < 0.5
         direction = sample.directions[-1 if is_after else 0]
-        offsets = OFFSETS if self.num_frames > 1 else (0,)
         frames: list[np.ndarray] = []
         labels: list[np.ndarray] = []
-        for offset in offsets:
-            frame, ids = self._read_frame(sample.clip, sample.frame + direction * offset)
+        for index in self._frames_of(sample, direction):
+            frame, ids = self._read_frame(sample.clip, index)
             if frames and frame.shape != frames[0].shape:
-                clip = self.data.clips[sample.clip]
-                raise ShapeError(f"the frames of clip {clip.name} differ in size: {frames[0].shape} and {frame.shape}")
+                raise self._differ(sample, (frames[0].shape[0], frames[0].shape[1]), (frame.shape[0], frame.shape[1]))
             frames.append(frame)
             labels.append(ids)
         return frames, labels
+
+    def check_files(self) -> dict[tuple[int, int], int]:
+        """Look at the heads and ends of all pictures and label maps of the samples, before hours of training.
+
+        Returns:
+            Sizes (H, W) of the frames, and how many have them.
+
+        Raises:
+            MediaError: If files cannot be read or do not fit together; their number and the first are named.
+        """
+        sizes: dict[tuple[int, int], tuple[int, int]] = {}
+        problems: list[str] = []
+        places = {
+            (sample.clip, index)
+            for sample in self._samples
+            for side in sample.directions
+            for index in self._frames_of(sample, side)
+        }
+        for clip, index in sorted(places):
+            try:
+                sizes[clip, index] = self._check_frame(clip, index)
+            except (MediaError, LabelError, ShapeError) as error:
+                problems.append(str(error))
+        problems += self._size_problems(sizes)
+        if problems:
+            more = f" ({len(problems)} such problems in {len(places)} frames)" if len(problems) > 1 else ""
+            raise MediaError(f"{self.data.title} cannot be trained on: {problems[0]}{more}")
+        return Counter(sizes.values())
+
+    def _check_frame(self, clip: int, index: int) -> tuple[int, int]:
+        file = self.data.clips[clip].files[index]
+        truth = self._truth[clip].get(file.stem)
+        size = image_size(file)
+        if truth is not None and image_size(truth) != size:
+            raise _misfit(truth, image_size(truth), size)
+        if may_be_cut_short(file) or (truth is not None and may_be_cut_short(truth)):
+            self._read_frame(clip, index)
+        return size
+
+    def _size_problems(self, sizes: dict[tuple[int, int], tuple[int, int]]) -> Iterator[str]:
+        """Yield what is wrong with clips, once each, whose frames of one sample differ in size."""
+        seen: set[int] = set()
+        for sample in self._samples:
+            for side in sample.directions:
+                found = [sizes.get((sample.clip, index)) for index in self._frames_of(sample, side)]
+                known = [size for size in found if size is not None]
+                other = next((size for size in known if size != known[0]), None)
+                if other is not None and sample.clip not in seen:
+                    seen.add(sample.clip)
+                    yield str(self._differ(sample, known[0], other))
+
+    def _frames_of(self, sample: Sample, direction: int) -> list[int]:
+        offsets = OFFSETS if self.num_frames > 1 else (0,)
+        return [sample.frame + direction * offset for offset in offsets]
+
+    def _differ(self, sample: Sample, first: tuple[int, int], other: tuple[int, int]) -> ShapeError:
+        name = self.data.clips[sample.clip].name
+        return ShapeError(f"the frames of clip {name} differ in size, {first} and {other} (height, width): scale them")
 
     def _read_frame(self, clip_number: int, index: int) -> tuple[np.ndarray, np.ndarray]:
         space = self.data.label_space
@@ -131,9 +189,7 @@ class SampleSet:
             return frame, np.full(frame.shape[:2], space.ignore_index, space.dtype)
         ids = self.data.read_truth(truth)
         if ids.shape != frame.shape[:2]:
-            raise ShapeError(
-                f"{truth} is {ids.shape} (height, width), its frame is {frame.shape[:2]}: both must have one size"
-            )
+            raise _misfit(truth, ids.shape, frame.shape[:2])
         return frame, ids
 
 
@@ -186,6 +242,10 @@ def _made_ahead(maker: ViewMaker, first: int, stop: int, workers: int) -> Genera
             yield [future.result() for future in waiting.pop(0)]
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _misfit(truth: Path, found: tuple[int, ...], size: tuple[int, ...]) -> ShapeError:
+    return ShapeError(f"{truth} is {found} (height, width), its frame is {size}: both must have one size")
 
 
 @lru_cache(maxsize=4)

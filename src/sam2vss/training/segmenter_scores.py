@@ -23,7 +23,8 @@ def check_validation(data: DatasetClips, label_space: LabelSpace) -> None:
 
     Raises:
         LabelError: If they are of other classes.
-        SettingsError: If no frame of theirs has a label map.
+        SettingsError: If no frame of theirs has a label map, or all label maps are void.
+        LabelError, MediaError: If a label map cannot be read; those up to the first with a class are.
     """
     if data.label_space.names != label_space.names:
         raise LabelError(
@@ -33,6 +34,12 @@ def check_validation(data: DatasetClips, label_space: LabelSpace) -> None:
         )
     if not any(_labelled(data, clip.name) for clip in data.clips):
         raise SettingsError(f"no frame of {data.title} has a label map: there is nothing to validate on")
+    maps = (path for clip in data.clips for path in _labelled(data, clip.name).values())
+    if not any((data.read_truth(path) != data.label_space.ignore_index).any() for path in maps):
+        raise SettingsError(
+            f"the label maps of {data.title} are void all over, so nothing can be scored: look at them and at the void "
+            "ids of the label set (`sam2vss check-data`)"
+        )
 
 
 def score_segmenter(
