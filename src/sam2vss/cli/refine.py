@@ -92,11 +92,12 @@ def refine(
 def check_model(name: str, label_set: Path | None = None) -> "LabelSpace | None":
     """Return a base model's classes, None if it is still on a hub; what cannot be used is known before any work."""
     from ..refiner import model_label_space
-    from ..segmenters import check_segmenter
+    from ..segmenters import describe_segmenter
 
-    space = check_segmenter(name)
-    if space is not None and label_set is not None:
-        return model_label_space(space, label_set, name)
+    found = describe_segmenter(name)
+    space = None if found is None else found.label_space
+    if found is not None and space is not None and label_set is not None:
+        return model_label_space(space, label_set, name, found.names_are_guessed)
     return space
 
 

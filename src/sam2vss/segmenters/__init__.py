@@ -19,8 +19,17 @@ from .vss.contexts import check_context, split_context
 
 if TYPE_CHECKING:
     from ..hub import ModelLocation
+    from .kinds import ModelDescription
 
-__all__ = ["LocatedSegmenter", "ModelLabels", "StoredLabels", "check_segmenter", "find_segmenter", "load_segmenter"]
+__all__ = [
+    "LocatedSegmenter",
+    "ModelLabels",
+    "StoredLabels",
+    "check_segmenter",
+    "describe_segmenter",
+    "find_segmenter",
+    "load_segmenter",
+]
 
 
 class LocatedSegmenter(Segmenter, Protocol):
@@ -108,13 +117,19 @@ def find_segmenter(name: str) -> "ModelLocation":
 
 
 def check_segmenter(name: str) -> LabelSpace | None:
+    """Return the classes that `describe_segmenter` finds, after the same checks; None if nothing is known yet."""
+    found = describe_segmenter(name)
+    return None if found is None else found.label_space
+
+
+def describe_segmenter(name: str) -> "ModelDescription | None":
     """Make sure that a model on this machine can be loaded, without running it and without asking a hub.
 
     Args:
         name: As for `load_segmenter`.
 
     Returns:
-        Its classes; None for a model of a hub that is not in the local cache, of which nothing is known yet.
+        What it is; None for a model of a hub that is not in the local cache, of which nothing is known yet.
 
     Raises:
         WeightsError: If there is no such model, or it cannot be read, or is no semantic segmentation model.
@@ -133,7 +148,7 @@ def check_segmenter(name: str) -> LabelSpace | None:
         raise WeightsError(found.problem)
     if context is not None:
         check_context(context, found.contexts, name)
-    return found.label_space
+    return found
 
 
 def _refuse_networks_without_weights(name: str) -> None:

@@ -43,6 +43,7 @@ class ModelDescription:
         problem: Why it cannot be loaded, "" if nothing speaks against it.
         label_space: Its classes, None if unknown.
         contexts: What a native model can look at, the default first; none for others.
+        names_are_guessed: Whether the names of the classes follow from their number alone.
     """
 
     path: Path
@@ -55,6 +56,7 @@ class ModelDescription:
     problem: str = ""
     label_space: LabelSpace | None = field(default=None, repr=False)
     contexts: tuple[Context, ...] = ()
+    names_are_guessed: bool = False
 
     @property
     def class_names(self) -> tuple[str, ...]:
@@ -127,6 +129,7 @@ def describe_file(file: Path) -> ModelDescription:
         megabytes,
         UNKNOWN_LICENCE,
         label_space=space,
+        names_are_guessed=True,
     )
 
 
@@ -169,6 +172,7 @@ def describe_folder(folder: Path) -> ModelDescription:
         _stated_licence(folder, "" if problem else UNKNOWN_LICENCE),
         problem,
         space,
+        names_are_guessed=names == tuple(f"LABEL_{i}" for i in range(len(names))),
     )
 
 
@@ -192,6 +196,7 @@ def _describe_native(
         licence,
         label_space=space,
         contexts=contexts_of(architecture.family),
+        names_are_guessed=loaded.names_are_guessed,
     )
 
 
