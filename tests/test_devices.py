@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from sam2vss.devices import attention_backends, choose_device, choose_dtype, fastest_dtype
+from sam2vss.devices import attention_backends, choose_batch_size, choose_device, choose_dtype, fastest_dtype
 from sam2vss.errors import SettingsError
 
 
@@ -114,3 +114,11 @@ def test_an_error_inside_the_block_passes_and_ends_the_setting(monkeypatch):
     with pytest.raises(KeyError), attention_backends("cuda"):
         raise KeyError
     assert settings() == before
+
+
+def test_one_frame_at_a_time_on_the_cpu_and_four_elsewhere_unless_asked():
+    assert choose_batch_size(None, "cpu") == 1
+    assert choose_batch_size(None, torch.device("cuda:1")) == 4
+    assert choose_batch_size(7, "cpu") == 7
+    with pytest.raises(SettingsError, match="batch size must be at least 1, found 0"):
+        choose_batch_size(0, "cpu")

@@ -55,6 +55,21 @@ def choose_dtype(name: str, device: str) -> "torch.dtype":
     return dtype
 
 
+def choose_batch_size(asked: int | None, device: "str | torch.device") -> int:
+    """Return how many frames go through a network at a time: as asked, else 1 on the CPU and 4 elsewhere (ours).
+
+    Raises:
+        SettingsError: If less than 1 is asked for.
+    """
+    import torch
+
+    if asked is None:
+        return 1 if torch.device(device).type == "cpu" else 4
+    if asked < 1:
+        raise SettingsError(f"batch size must be at least 1, found {asked}")
+    return asked
+
+
 def fastest_dtype(device: str) -> "torch.dtype":
     """Return the number format in which SAM 2 is fastest on a device, by what the device says of itself.
 

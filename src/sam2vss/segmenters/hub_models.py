@@ -19,8 +19,8 @@ import transformers
 from torch.nn import functional
 
 from ..checkpoints import CHECKPOINT_SUFFIXES, read_torch_file
-from ..devices import choose_device, choose_dtype
-from ..errors import LabelError, SettingsError, WeightsError
+from ..devices import choose_batch_size, choose_device, choose_dtype
+from ..errors import LabelError, WeightsError
 from ..hub import ModelLocation, model_here, quiet_transformers, resolve_model
 from ..settings import SEGMENTER_ALIASES
 from ..types import BaseLabels, LabelSpace
@@ -62,7 +62,7 @@ class HubSegmenter:
         self.location = location
         self.device, self.dtype = parameter.device, parameter.dtype
         self.want_probabilities = want_probabilities
-        self.batch_size = batch_size or (1 if self.device.type == "cpu" else 4)
+        self.batch_size = choose_batch_size(batch_size, self.device)
         self.label_space = configured_label_space(model.config, location.id)
         self.names_are_guessed = is_nameless(model.config)
         self.model = model
@@ -95,10 +95,9 @@ class HubSegmenter:
         batch_size: int | None = None,
     ) -> "HubSegmenter":
         """Load a model from its local folder; never touches the network."""
-        if batch_size is not None and batch_size < 1:
-            raise SettingsError(f"batch size must be at least 1, found {batch_size}")
         device = choose_device(device)
         precision = choose_dtype(dtype, device)
+        batch_size = choose_batch_size(batch_size, device)
         with failing_as(location):
             config = transformers.AutoConfig.from_pretrained(location.path, local_files_only=True)
         if config.model_type == "videomt":

@@ -14,8 +14,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from ..checkpoints import read_weights
-from ..devices import choose_device, choose_dtype
-from ..errors import SettingsError
+from ..devices import choose_batch_size, choose_device, choose_dtype
 from ..hub import ModelLocation
 from ..types import BaseLabels, LabelSpace
 from .class_names import label_space_of
@@ -93,8 +92,6 @@ class VideomtSegmenter:
         batch_size: int | None = None,
         shares_classes: bool = True,
     ) -> None:
-        if batch_size is not None and batch_size < 1:
-            raise SettingsError(f"batch size must be at least 1, found {batch_size}")
         refuse_instances(label_space.num_classes, location.id)
         parameter = next(model.parameters())
         self.location = location
@@ -103,7 +100,7 @@ class VideomtSegmenter:
         self.preprocessing = preprocessing
         self.device, self.dtype = parameter.device, parameter.dtype
         self.want_probabilities = want_probabilities
-        self.batch_size = batch_size or (1 if self.device.type == "cpu" else 4)
+        self.batch_size = choose_batch_size(batch_size, self.device)
         self.shares_classes = shares_classes
         self.stream = QueryStream(model)
 

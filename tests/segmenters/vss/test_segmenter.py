@@ -192,6 +192,12 @@ def test_only_tv3s_streams(models):
         segmenter(models["CFFM"], context="stream")
 
 
+@pytest.mark.parametrize("batch_size", [0, -1])
+def test_batches_without_frames_are_refused(models, batch_size):
+    with pytest.raises(SettingsError, match=f"batch size must be at least 1, found {batch_size}"):
+        segmenter(models["SegFormer"], batch_size=batch_size)
+
+
 def test_a_wrong_number_of_classes_is_named(models):
     with pytest.raises(WeightsError, match=r"net tells 6 classes apart, but .* names 124"):
         VssSegmenter(models["CFFM"], LabelSpace.numbered(124), ModelLocation("net", Path("net.pth")))

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ...devices import choose_device, choose_dtype
+from ...devices import choose_batch_size, choose_device, choose_dtype
 from ...errors import SettingsError, ShapeError, WeightsError
 from ...hub import ModelLocation
 from ...types import BaseLabels, LabelSpace
@@ -48,7 +48,7 @@ class VssSegmenter:
         batch_size: Frames per pass of the encoder; default 1 on the CPU, 4 elsewhere.
 
     Raises:
-        SettingsError: If the model cannot use this context.
+        SettingsError: If the model cannot use this context, or the batch size is below 1.
         WeightsError: If the model has another number of classes than the label set.
     """
 
@@ -81,9 +81,7 @@ class VssSegmenter:
         self._clip_head: Any = head if context == "clip" and head.num_frames > 1 else None
         self.device, self.dtype = parameter.device, parameter.dtype
         self.want_probabilities = want_probabilities
-        self.batch_size = batch_size or (1 if self.device.type == "cpu" else 4)
-        if self.batch_size < 1:
-            raise SettingsError(f"batch size must be at least 1, found {batch_size}")
+        self.batch_size = choose_batch_size(batch_size, self.device)
         self.reset()
 
     @classmethod
