@@ -59,6 +59,11 @@ def shift_ids(label_space: LabelSpace, offset: int) -> LabelSpace:
     return replace(label_space, raw_ids=raw_ids, raw_void=void)
 
 
+def plain_name(name: str) -> str:
+    """Return a class name without what writers spell differently: case, blanks and underscores."""
+    return name.strip().lower().replace(" ", "_")
+
+
 @lru_cache
 def _built_in(name: str) -> LabelSpace:
     return LabelSpace.from_json(BUILT_IN[name])

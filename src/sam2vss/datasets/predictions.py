@@ -15,6 +15,7 @@ import numpy as np
 from ..errors import LabelError, SettingsError, ShapeError
 from ..types import WIDE_IGNORE_INDEX, LabelSpace
 from .folders import read_colors, read_ids
+from .label_sets import plain_name
 from .truth import look_up
 
 if TYPE_CHECKING:
@@ -285,14 +286,14 @@ def respelled(stored: LabelSpace, label_space: LabelSpace) -> LabelSpace:
     Names that would then be there twice stay as they are.
     """
     known, own = set(label_space.names), set(stored.names)
-    same = Counter(map(_plain, stored.names))
-    theirs = Counter(map(_plain, label_space.names))
+    same = Counter(map(plain_name, stored.names))
+    theirs = Counter(map(plain_name, label_space.names))
     spelling = {
-        _plain(name): name
+        plain_name(name): name
         for name in label_space.names
-        if name not in own and theirs[_plain(name)] == 1 and same[_plain(name)] == 1
+        if name not in own and theirs[plain_name(name)] == 1 and same[plain_name(name)] == 1
     }
-    names = tuple(name if name in known else spelling.get(_plain(name), name) for name in stored.names)
+    names = tuple(name if name in known else spelling.get(plain_name(name), name) for name in stored.names)
     return stored if names == stored.names else replace(stored, names=names)
 
 
@@ -324,10 +325,6 @@ def match_classes(label_space: LabelSpace, stored: LabelSpace) -> np.ndarray:
             "there): give both label sets the same names"
         )
     return np.arange(label_space.num_classes)
-
-
-def _plain(name: str) -> str:
-    return name.strip().lower().replace(" ", "_")
 
 
 def _color_codes(colors: np.ndarray) -> np.ndarray:

@@ -2,13 +2,11 @@
 
 from collections.abc import Sequence
 from functools import lru_cache
-from pathlib import Path
 
+from ..datasets.label_sets import find_label_space, plain_name
 from ..types import LabelSpace
 from .palettes import CITYSCAPES_NAMES, palette_of
 
-# Data of the package, not a module: the same files that `--label-set vspw` reads.
-_LABEL_SETS = Path(__file__).parents[1] / "datasets" / "label_sets"
 NUM_VSPW_CLASSES = 124
 
 
@@ -33,10 +31,9 @@ def label_space_of(num_classes: int, names: Sequence[str] = ()) -> LabelSpace:
     return LabelSpace(named, palette, name=set_name or f"{num_classes} classes of the model")
 
 
-@lru_cache
 def vspw() -> LabelSpace:
     """VSPW's label set: 124 classes, raw ids 1..124."""
-    return LabelSpace.from_json(_LABEL_SETS / "vspw.json")
+    return find_label_space("vspw")
 
 
 @lru_cache
@@ -45,9 +42,9 @@ def vipseg_training_order() -> tuple[int, ...]:
 
     Source: the data set mappers for VIPSeg of DVIS, DVIS++, CAVIS and VidEoMT.
     """
-    kinds = LabelSpace.from_json(_LABEL_SETS / "vipseg.json").kinds
+    kinds = find_label_space("vipseg").kinds
     return tuple(i for kind in ("thing", "stuff") for i, found in enumerate(kinds) if found == kind)
 
 
 def _plain(names: Sequence[str]) -> list[str]:
-    return [name.strip().lower().replace(" ", "_") for name in names]
+    return [plain_name(name) for name in names]
