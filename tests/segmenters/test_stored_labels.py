@@ -225,6 +225,12 @@ def test_a_missing_folder_is_named(tmp_path):
         StoredLabels(tmp_path / "file", SPACE)
 
 
+def test_mmsegmentations_result_file_holds_only_paths(tmp_path):
+    (tmp_path / "res.pkl").write_bytes(b"not opened")
+    with pytest.raises(LabelError, match=r"res.pkl is a pickle, .* only paths .*: pass the folder result_submission"):
+        StoredLabels(tmp_path / "res.pkl", SPACE)
+
+
 class CountingSegmenter:
     label_space = SPACE
 

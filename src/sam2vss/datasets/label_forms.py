@@ -103,7 +103,12 @@ def find_label_form(folder: Path, label_space: LabelSpace | None = None) -> Labe
 
 
 def check_is_folder(folder: Path) -> None:
-    """Raise `LabelError` for what is no folder, such as the JSON in one."""
+    """Raise `LabelError` for what is no folder, such as the JSON in one, or mmsegmentation's `res.pkl`."""
+    if folder.suffix == ".pkl" and folder.is_file():
+        raise LabelError(
+            f"{folder} is a pickle, which is never opened; the one that mmsegmentation's test script writes holds only "
+            "paths of temporary files, which are deleted when it ends: pass the folder result_submission beside it"
+        )
     if not folder.is_dir():
         found = "is a file" if folder.exists() else "does not exist"
         fix = f": pass {folder.parent}, the folder that holds it" if folder.exists() else ""

@@ -204,6 +204,6 @@ def test_a_truncated_checkpoint_and_an_lfs_pointer_are_named(tmp_path):
 def test_mmsegs_result_file_is_no_model(tmp_path):
     import pickle
 
-    (tmp_path / "res.pkl").write_bytes(pickle.dumps(["/tmp/x/a.npy", "/tmp/x/b.npy"]))
+    (tmp_path / "res.pkl").write_bytes(pickle.dumps([".efficient_test/a.npy", ".efficient_test/b.npy"]))
     with pytest.raises(WeightsError, match="holds only paths of temporary files"):
         load_segmenter(str(tmp_path / "res.pkl"))
