@@ -1,6 +1,7 @@
 """`sam2vss refine --segmenter cffm.pth`: a published checkpoint through the real command."""
 
 import json
+import sys
 
 import numpy as np
 import pytest
@@ -150,3 +151,13 @@ def test_names_that_were_guessed_from_their_number_do_not_overrule_a_label_set(c
     answer = command(*words(place, "other", "--label-set", mine, name="named.pth"))
     assert answer.code == 2
     assert "19 of 19 classes differently (class 0 is 'other 0' and 'own 0')" in answer.message
+
+
+def test_a_missing_source_is_named_before_a_model_is_looked_at(command, place, monkeypatch):
+    looked: list[str] = []
+    monkeypatch.setattr(sys.modules["sam2vss.cli.refine"], "check_model", lambda name, label_set: looked.append(name))
+    answer = command("refine", place / "gone.mp4", "--segmenter", place / "cffm.pth", "--out", place / "run")
+    assert (answer.code, looked) == (2, [])
+    assert "gone.mp4 does not exist" in answer.message
+    assert command(*words(place, "run", "--dry-run")).code == 0
+    assert looked == [str(place / "cffm.pth")]

@@ -115,6 +115,8 @@ class Naming:
         inputs: Files and folders that are read.
         plan: Lines for --dry-run, by name.
         has_base: Whether there are base labels; False: what no masklet covers stays void.
+        check: Raises if the base model cannot be used; asked once source and folder are known to be good, as it may
+            take seconds.
     """
 
     command: Literal["refine", "classify"]
@@ -124,6 +126,7 @@ class Naming:
     inputs: Sequence[Path] = ()
     plan: Mapping[str, object] = field(default_factory=dict)
     has_base: bool = True
+    check: Callable[[], object] = lambda: None
 
 
 def run_masklets(
@@ -156,6 +159,7 @@ def run_masklets(
         if not clips:
             raise SettingsError(f"--shard {options.shard} has no clips: there are fewer clips than parts")
     place = check_out(out, options.resume, options.overwrite)
+    naming.check()
     if kind != "sam2" and options.mode != "auto":
         raise SettingsError(
             f"--mode {options.mode} says how SAM 2 follows masklets, and this is --tracker {tracker}: drop one"

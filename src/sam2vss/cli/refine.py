@@ -60,8 +60,6 @@ def refine(
         raise SettingsError(f"--labels {labels} does not exist")
     if labels is None and id_offset is not None:
         raise SettingsError("--id-offset is for ids in label PNGs, and a model makes the labels: pass --labels")
-    if labels is None:
-        check_model(segmenter or DEFAULT_SEGMENTER, label_set)
     load_namer = None
     if fusion is not None:
         if votes != VoteSettings(overlap=votes.overlap, void=votes.void):
@@ -85,6 +83,7 @@ def refine(
             **({"labels": labels} if labels is not None else {"segmenter": segmenter or DEFAULT_SEGMENTER}),
             **({"fusion": fusion} if fusion is not None else {}),
         },
+        check=lambda: check_model(segmenter or DEFAULT_SEGMENTER, label_set) if labels is None else None,
     )
     return run_masklets(source, options, masklets, follow, votes, naming)
 
